@@ -1,0 +1,44 @@
+# One way to run each thing, the same by hand and in CI. `make` alone lists what there is.
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+.PHONY: help setup demo test check lint types contracts format docs lock bench-convert clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.synced: uv.lock pyproject.toml infra/bootstrap.sh
+	@infra/bootstrap.sh
+
+setup: .venv/.synced  ## make .venv from the lock file
+
+demo: .venv/.synced  ## phantom corpus -> mirror -> check -> serve; prints what to paste in a notebook
+	$(BIN)/voxshelf demo
+
+test: .venv/.synced  ## all tests, with a real S3, a real Dask cluster and real HTTP processes
+	$(BIN)/python -m pytest
+
+check: lint types contracts  ## all that needs no running: lint, types, import contracts
+
+lint: .venv/.synced
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/.synced
+	$(BIN)/mypy
+
+contracts: .venv/.synced
+	$(BIN)/lint-imports
+
+format: .venv/.synced  ## let ruff format and mend the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: .venv/.synced  ## write docs/cli.md anew from --help
+	$(BIN)/python -m docs.generate
+
+lock:  ## resolve pyproject.toml anew into uv.lock
+	uv lock
+
+clean:  ## remove what the targets above made
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo

@@ -1,0 +1,1 @@
+"""A mirror over HTTP: exact bytes and a catalogue."""

@@ -1,0 +1,1 @@
+"""The command line: the only package that stands above both the converter and the service."""
