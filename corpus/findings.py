@@ -17,6 +17,10 @@ WARNINGS: Final[dict[str, Code]] = {
         "The licence of the subject is not known, so it is never served as open.",
         "Check the Data-Source column of the spreadsheets.",
     ),
+    "warning.duplicate": Code(
+        "The same volume was found twice; the first by name was used.",
+        "Remove one of the two files.",
+    ),
     "warning.label-rounded": Code(
         "Label values were off whole numbers by at most 0.001 and were rounded; export is not byte-identical.",
         "Nothing to do, unless you need the source's bytes back.",

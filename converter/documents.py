@@ -1,0 +1,185 @@
+"""The metadata of a subject's store, as objects ready to be put: made by zarr itself, in memory.
+
+Making them in memory first costs no request, gives consolidated metadata at every group without listing a bucket, and
+leaves the order of writing to the caller. Without consolidated metadata at a group, a plain HTTP reader that opens it
+sees an empty tree and no error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import zarr
+from zarr.buffer.cpu import Buffer
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.errors import ZarrUserWarning
+from zarr.storage import MemoryStore
+
+from corpus import layout, ome
+
+if TYPE_CHECKING:
+    from corpus.findings import Finding
+    from corpus.labels import Family
+    from corpus.models import CodecChoice, CorpusInfo, Level, StoredImage, SubjectInfo
+    from corpus.ome import Json
+
+Objects = dict[str, bytes]
+"""Key in the subject's store to bytes, in the order of writing."""
+
+_DOCUMENT: Final = "zarr.json"
+
+
+def image_objects(
+    image: StoredImage, family: Family | None, findings: tuple[Finding, ...], conversion: Json
+) -> Objects:
+    """Return all objects of one image but its shards: header, coordinates, then documents from the inside out.
+
+    Parameters
+    ----------
+    image
+        The stored volume.
+    family
+        Its label table, for a label map.
+    findings
+        Warnings about it.
+    conversion
+        Software, version and digest of the settings.
+    """
+    with _compact():
+        held: dict[str, Buffer] = {}
+        store = MemoryStore(held)
+        attributes = ome.image_attributes(image, family, findings, conversion)
+        zarr.create_group(store, path=image.path, attributes=attributes)
+        _add_header(store, image)
+        for number, level in enumerate(image.levels):
+            _add_level(store, image, family, number, level)
+        for number in range(len(image.levels)):
+            zarr.consolidate_metadata(store, path=layout.level_path(image.path, number))
+        zarr.consolidate_metadata(store, path=image.path)
+    # Creating a group makes its parents too; those belong to the subject.
+    own = {key: data for key, data in _contents(held).items() if key.startswith(f"{image.path}/")}
+    return _ordered(own)
+
+
+def subject_objects(
+    images: dict[str, Objects], info: SubjectInfo, corpus: CorpusInfo, release_note: Json
+) -> Objects:
+    """Return the documents that make the images of a subject one store; the root's is the last.
+
+    Parameters
+    ----------
+    images
+        Objects of each image by its path, as `image_objects` returns them.
+    info, corpus, release_note
+        For the root's attributes.
+    """
+    with _compact():
+        held: dict[str, Buffer] = {}
+        store = MemoryStore(held)
+        series = [path for path in images if not path.startswith("ct/")]
+        zarr.create_group(store, attributes=ome.root_attributes(info, corpus, release_note))
+        zarr.create_group(store, path="OME", attributes=ome.series_attributes(series))
+        labels = [path.rpartition("/")[2] for path in images if path.startswith("ct/labels/")]
+        if labels and "ct" not in images:
+            zarr.create_group(store, path="ct")
+        for objects in images.values():
+            held |= {key: Buffer.from_bytes(data) for key, data in objects.items() if key.endswith(_DOCUMENT)}
+        if labels:
+            zarr.create_group(store, path="ct/labels", attributes=ome.labels_attributes(labels))
+            zarr.consolidate_metadata(store, path="ct/labels")
+            zarr.consolidate_metadata(store, path="ct")
+        zarr.consolidate_metadata(store)
+        documents = _contents(held)
+    written = {key: data for objects in images.values() for key, data in objects.items()}
+    return _ordered({key: data for key, data in documents.items() if written.get(key) != data})
+
+
+def _add_header(store: MemoryStore, image: StoredImage) -> None:
+    header = np.frombuffer(image.header, dtype=np.uint8)
+    name = layout.array_name(image.path)
+    # One name per image: xarray aligns a child's dimensions with its parent's, and headers differ in length.
+    array = zarr.create_array(
+        store,
+        name=f"{image.path}/nifti",
+        shape=header.shape,
+        chunks=header.shape,
+        dtype="u1",
+        compressors=None,
+        filters=None,
+        fill_value=0,
+        dimension_names=[f"{name}_header_byte"],
+        config={"write_empty_chunks": True},
+    )
+    array[:] = header
+
+
+def _add_level(store: MemoryStore, image: StoredImage, family: Family | None, number: int, level: Level) -> None:
+    path = layout.level_path(image.path, number)
+    zarr.create_group(store, path=path, attributes=ome.level_attributes(level))
+    zarr.create_array(
+        store,
+        name=layout.array_path(image.path, number),
+        shape=level.grid.shape_zyx,
+        dtype=image.dtype,
+        chunks=level.shard_zyx,
+        serializer=_sharding(level, image.dtype, image.codec),
+        compressors=None,
+        filters=None,
+        fill_value=0,
+        dimension_names=level.grid.dims,
+        attributes=ome.array_attributes(image, family),
+    )
+    if image.path.startswith("ct/labels/"):
+        # Opening a subject costs a request per coordinate; arithmetic with the CT attaches the CT's.
+        return
+    for axis, dim in enumerate(level.grid.dims):
+        values = level.grid.coordinates_mm(axis)
+        array = zarr.create_array(
+            store,
+            name=f"{path}/{dim}",
+            shape=values.shape,
+            chunks=values.shape,
+            dtype="f8",
+            compressors=None,
+            filters=None,
+            fill_value=0.0,
+            dimension_names=[dim],
+            attributes=ome.coordinate_attributes(level.grid, axis),
+            config={"write_empty_chunks": True},
+        )
+        array[:] = values
+
+
+def _sharding(level: Level, dtype: str, codec: CodecChoice) -> ShardingCodec:
+    itemsize = np.dtype(dtype).itemsize
+    blosc = BloscCodec(typesize=itemsize, cname="zstd", clevel=codec.clevel, shuffle=codec.shuffle, blocksize=0)  # type: ignore[arg-type]  # one of blosc's three words
+    return ShardingCodec(
+        chunk_shape=level.chunk_zyx,
+        codecs=[BytesCodec(endian="little"), blosc, Crc32cCodec()],
+        index_codecs=[BytesCodec(endian="little"), Crc32cCodec()],
+        index_location="end",
+    )
+
+
+def _contents(held: dict[str, Buffer]) -> Objects:
+    return {key: buffer.to_bytes() for key, buffer in held.items()}
+
+
+def _ordered(objects: Objects) -> Objects:
+    # Data before documents, and documents from the inside out: whoever finds a group finds what it lists.
+    def rank(key: str) -> tuple[bool, int, str]:
+        return key.endswith(_DOCUMENT), -key.count("/"), key
+
+    return {key: objects[key] for key in sorted(objects, key=rank)}
+
+
+@contextmanager
+def _compact() -> Iterator[Any]:
+    with zarr.config.set({"json_indent": None}), warnings.catch_warnings():
+        # Consolidated metadata is in the core specification again since 2026-07; zarr 3.4 still warns.
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        yield

@@ -1,0 +1,261 @@
+"""NIfTI headers: the only module that imports nibabel.
+
+nibabel parses and writes headers; voxels never pass through it, since it would scale them to float64 and read over
+a damaged gzip stream without a word.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import nibabel as nib
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+
+from corpus.errors import SourceError
+from corpus.findings import Finding, warning
+from corpus.geometry import Affine, Grid
+from corpus.models import Scaling
+
+Header = Nifti1Header  # Nifti2Header is a subclass
+
+PROBE_BYTES: Final = 544
+"""Enough to tell what a file is: a NIfTI-2 header with its extension flag."""
+
+MOST_HEADER_BYTES: Final = 16 * 2**20
+"""A header with extensions above this is taken for damage. The largest real one that is known has 13 kB."""
+
+_FILE_MAGIC: Final = {348: (344, b"n+1\x00"), 540: (4, b"n+2\x00")}
+_PAIR_MAGIC: Final = (b"ni1\x00", b"ni2\x00")
+_TYPES: Final = frozenset({"i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"})
+_MM_PER_UNIT: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+
+
+class VolumeHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What a NIfTI file says of its voxels.
+
+    Attributes
+    ----------
+    raw
+        All bytes before the voxels.
+    dtype
+        Voxel type with byte order, for example ``<i2``.
+    grid
+        Lattice in mm; its shape is (k, j, i).
+    scaling
+        Identity where the file's slope is 0 or not finite.
+    affine_source
+        ``sform``, ``qform`` or ``pixdim``.
+    findings
+        Warnings about the geometry.
+    """
+
+    raw: bytes
+    dtype: str
+    grid: Grid
+    scaling: Scaling
+    affine_source: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Bytes of all voxels in the file."""
+        return int(np.prod(self.grid.shape_zyx, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def header_size(probe: bytes, place: str) -> int:
+    """Return how many bytes lie before the voxels.
+
+    Parameters
+    ----------
+    probe
+        First `PROBE_BYTES` of the inflated file (fewer if it is shorter).
+    place
+        Name of the file, for errors.
+
+    Raises
+    ------
+    SourceError
+        Not a single-file NIfTI-1 or NIfTI-2, or its voxel offset is impossible.
+    """
+    header = _parse(probe, place)
+    size = int(header["sizeof_hdr"])
+    offset = float(header["vox_offset"])
+    if not size + 4 <= offset <= MOST_HEADER_BYTES or offset != int(offset):
+        raise SourceError("source.header-invalid", f"the voxels are said to begin at byte {offset}", place=place)
+    return int(offset)
+
+
+def read_header(raw: bytes, place: str) -> VolumeHeader:
+    """Parse the bytes before the voxels.
+
+    Raises
+    ------
+    SourceError
+        The header contradicts itself, the voxel type is not supported, or the volume is not 3-D.
+    """
+    header = _parse(raw, place)
+    dtype = _dtype(header, place)
+    shape = _shape(header, place)
+    affine, source, findings = _affine(header, shape, place)
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    scaling = Scaling(slope, inter) if np.isfinite([slope, inter]).all() and slope != 0 else Scaling()
+    return VolumeHeader(
+        raw=raw,
+        dtype=dtype,
+        grid=Grid.of(shape[::-1], affine),
+        scaling=scaling,
+        affine_source=source,
+        findings=tuple(findings),
+    )
+
+
+def describe_stored(header: VolumeHeader, grid: Grid, dtype: str, scaling: Scaling) -> bytes:
+    """Return header bytes for the array as it is stored: the source's own, changed only where they must be.
+
+    Parameters
+    ----------
+    header
+        Of the source.
+    grid, dtype, scaling
+        Of the stored array; the bytes are little-endian.
+    """
+    parsed = _parse(header.raw, "header")
+    if parsed.endianness == ">":
+        parsed = parsed.as_byteswapped("<")
+    parsed.set_data_dtype(np.dtype(dtype))
+    if grid != header.grid:
+        _set_geometry(parsed, grid)
+    if scaling != header.scaling:
+        parsed["scl_slope"], parsed["scl_inter"] = scaling.slope, scaling.inter
+    return bytes(parsed.binaryblock) + header.raw[int(parsed["sizeof_hdr"]) :]
+
+
+def fresh_header(grid: Grid, dtype: str, scaling: Scaling, like: bytes) -> bytes:
+    """Return a complete NIfTI-1 header (352 bytes) for a volume that was cut out of a stored one.
+
+    Parameters
+    ----------
+    grid, dtype, scaling
+        Of the cut-out.
+    like
+        Header bytes of the stored volume, for its description and intent.
+    """
+    parent = _parse(like, "header")
+    header = Nifti1Header(endianness="<")
+    header.set_data_dtype(np.dtype(dtype))
+    _set_geometry(header, grid)
+    header.set_xyzt_units("mm")
+    header["scl_slope"], header["scl_inter"] = scaling.slope, scaling.inter
+    for field in ("descrip", "intent_code", "intent_name"):
+        header[field] = parent[field]
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    return bytes(header.binaryblock) + b"\0\0\0\0"
+
+
+def _parse(raw: bytes, place: str) -> Header:
+    for size, (at, magic) in _FILE_MAGIC.items():
+        found = raw[at : at + 4]
+        if found == magic and len(raw) >= size and raw[:4] in (size.to_bytes(4, "little"), size.to_bytes(4, "big")):
+            kind = Nifti1Header if size == 348 else Nifti2Header
+            # check=False: nibabel's own checks mend some faults silently and log others; ours follow.
+            return kind(raw[:size], check=False)
+        if found in _PAIR_MAGIC:
+            raise SourceError(
+                "source.not-nifti",
+                "this is the header of a .hdr/.img pair, not a single file",
+                place=place,
+                hint="Join the pair first, for example with `nib-convert PAIR.hdr OUT.nii.gz`.",
+            )
+    raise SourceError("source.not-nifti", f"no NIfTI header in the first {min(len(raw), 540)} bytes", place=place)
+
+
+def _dtype(header: Header, place: str) -> str:
+    code = int(header["datatype"])
+    try:
+        dtype = nib.nifti1.data_type_codes.dtype[code].newbyteorder(header.endianness)
+    except KeyError:
+        raise SourceError("source.datatype-unsupported", f"voxel type code {code} is not known", place=place) from None
+    if dtype.str[1:] not in _TYPES:
+        name = nib.nifti1.data_type_codes.label[code]
+        raise SourceError("source.datatype-unsupported", f"voxel type {name} (code {code})", place=place)
+    return str(dtype.str)
+
+
+def _shape(header: Header, place: str) -> tuple[int, int, int]:
+    rank = int(header["dim"][0])
+    if not 1 <= rank <= 7:
+        raise SourceError("source.header-invalid", f"the number of dimensions is {rank}", place=place)
+    dims = [int(n) for n in header["dim"][1 : rank + 1]]
+    if min(dims) < 1:
+        raise SourceError("source.header-invalid", f"the dimensions are {dims}", place=place)
+    while len(dims) > 3 and dims[-1] == 1:
+        dims.pop()
+    if len(dims) != 3:
+        raise SourceError("source.not-3d", f"the dimensions are {dims}", place=place)
+    return dims[0], dims[1], dims[2]
+
+
+def _affine(header: Header, shape: tuple[int, int, int], place: str) -> tuple[Affine, str, list[Finding]]:
+    findings = []
+    sform, qform = _coded(header, "sform", place), _coded(header, "qform", place)
+    if sform is not None:
+        affine, source = sform, "sform"
+        if qform is not None and _apart_voxels(sform, qform, shape) > 0.1:
+            findings.append(warning("warning.affine-conflict", place))
+    elif qform is not None:
+        affine, source = qform, "qform"
+    else:
+        affine, source = header.get_base_affine(), "pixdim"
+        findings.append(warning("warning.affine-pixdim", place))
+    unit = header.get_xyzt_units()[0]
+    if unit == "unknown":
+        findings.append(warning("warning.units-unknown", place))
+    affine = np.diag([_MM_PER_UNIT[unit]] * 3 + [1.0]) @ affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or np.any(spacing < 1e-6) or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
+        raise SourceError("source.header-invalid", f"the {source} is singular or not finite", place=place)
+    grid = Grid.of(shape[::-1], affine)
+    if grid.is_sheared:
+        findings.append(warning("warning.affine-sheared", place))
+    elif not grid.is_aligned:
+        findings.append(warning("warning.oblique", place))
+    return grid.affine, source, findings
+
+
+def _coded(header: Header, form: str, place: str) -> np.ndarray | None:  # type: ignore[type-arg]
+    if int(header[f"{form}_code"]) <= 0:
+        return None
+    if form == "sform":
+        return np.asarray(header.get_sform(), dtype=np.float64)
+    try:
+        return np.asarray(header.get_qform(), dtype=np.float64)
+    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+        raise SourceError("source.header-invalid", f"the qform cannot be used: {error}", place=place) from None
+
+
+def _apart_voxels(one: np.ndarray, other: np.ndarray, shape: tuple[int, int, int]) -> float:  # type: ignore[type-arg]
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
+    apart_mm = np.linalg.norm(nib.affines.apply_affine(one - other, corners), axis=1)
+    return float(apart_mm.max() / max(1e-6, np.linalg.norm(one[:3, :3], axis=0).min()))
+
+
+def _set_geometry(header: Header, grid: Grid) -> None:
+    header.set_data_shape(grid.shape_zyx[::-1])
+    header.set_xyzt_units("mm", header.get_xyzt_units()[1])
+    # A qform cannot hold shear: strip it there, the sform keeps it and is read first.
+    header.set_qform(np.array(grid.affine), code=1, strip_shears=True)
+    header.set_sform(np.array(grid.affine), code=1)
+
+
+def trimmed(raw: bytes) -> bytes:
+    """Return header bytes without an empty extension flag, as NIfTI-Zarr stores them."""
+    size = int.from_bytes(raw[:4], "little")
+    return raw[:size] if len(raw) == size + 4 and not any(raw[size:]) else raw
+
+
+def padded(header: bytes) -> bytes:
+    """Return header bytes as they stand in a file: the inverse of `trimmed`."""
+    return header + b"\0\0\0\0" if len(header) in (348, 540) else header

@@ -1,0 +1,106 @@
+"""Downsampling by two: block means for intensities, modes for labels. Pure functions of arrays.
+
+A block at the far edge of an odd axis is incomplete; it is the mean or mode of the voxels that it has.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from corpus.geometry import Triple
+
+    Block = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+def downsample(array: Block, factors_zyx: Triple, *, is_label: bool) -> Block:
+    """Return the next level of an array.
+
+    Parameters
+    ----------
+    array
+        Shape (z, y, x).
+    factors_zyx
+        1 or 2 along each axis.
+    is_label
+        Whether to take modes instead of means.
+
+    Returns
+    -------
+    ndarray
+        Same dtype; each side is the source's divided by its factor, rounded up.
+    """
+    even = _padded(array, factors_zyx)
+    return _mode(even, factors_zyx) if is_label else _mean(even, factors_zyx)
+
+
+def _padded(array: Block, factors_zyx: Triple) -> Block:
+    # Repeating the last voxel of an odd axis weighs the voxels of the incomplete block equally.
+    missing = [(0, -n % f) for n, f in zip(array.shape, factors_zyx, strict=True)]
+    return np.pad(array, missing, mode="edge") if any(after for _, after in missing) else array
+
+
+def _views(array: Block, factors_zyx: Triple) -> list[Block]:
+    offsets = product(*(range(f) for f in factors_zyx))
+    return [array[tuple(slice(o, None, f) for o, f in zip(offset, factors_zyx, strict=True))] for offset in offsets]
+
+
+def _mean(array: Block, factors_zyx: Triple) -> Block:
+    if array.dtype.kind == "f":
+        return _float_mean(array, factors_zyx)
+    shift = sum(f == 2 for f in factors_zyx)
+    total = _integer_sum(array, factors_zyx)
+    # Rounds half to even without leaving the integers: (s + n/2 - 1 + parity of the quotient) >> log2(n). Rounding
+    # half up would lift a CT by an eighth of a unit at each level.
+    if shift:
+        total += (1 << (shift - 1)) - 1 + ((total >> shift) & 1)
+    return (total >> shift).astype(array.dtype)
+
+
+def _integer_sum(array: Block, factors_zyx: Triple) -> Block:
+    wide = np.int32 if array.dtype.itemsize <= 2 else np.int64
+    total = array
+    # Whole planes, then whole rows, then neighbours: the strided sum runs over the least data.
+    for axis, factor in enumerate(factors_zyx):
+        if factor == 2:
+            low, high = (total[(slice(None),) * axis + (slice(o, None, 2),)] for o in (0, 1))
+            total = np.add(low, high, dtype=wide)
+    return total if total is not array else array.astype(wide)
+
+
+def _float_mean(array: Block, factors_zyx: Triple) -> Block:
+    views = _views(array, factors_zyx)
+    total = np.zeros(views[0].shape, dtype=np.float64)
+    count = np.zeros(views[0].shape, dtype=np.uint8)
+    for view in views:
+        known = ~np.isnan(view)
+        np.add(total, view, out=total, where=known)
+        count += known
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # 0 / 0 is NaN: a block without any number stays one.
+        return (total / count).astype(array.dtype)
+
+
+def _mode(array: Block, factors_zyx: Triple) -> Block:
+    views = _views(array, factors_zyx)
+    result = views[0].copy()
+    mixed = np.zeros(result.shape, dtype=bool)
+    for view in views[1:]:
+        mixed |= view != result
+    # Nearly all blocks of a label map are of one value; votes are counted in the others only.
+    votes = np.stack([view[mixed] for view in views]).astype(np.int64)
+    if votes.size:
+        result[mixed] = _winner(votes).astype(array.dtype)
+    return result
+
+
+def _winner(votes: Block) -> Block:
+    counts = (votes[:, None] == votes[None, :]).sum(axis=1)
+    # Most votes first; among equals a region before the background, and the smallest value before others.
+    preference = np.where(votes > 0, (1 << 33) - votes, 0)
+    best = np.argmax((counts << 34) + preference, axis=0)
+    winner: Block = np.take_along_axis(votes, best[None], axis=0)[0]
+    return winner

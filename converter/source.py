@@ -1,0 +1,231 @@
+"""The byte stream of one source volume: opened wherever it lies, inflated, hashed and checked to its very end."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from gzip import BadGzipFile
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
+
+import fsspec
+import msgspec
+import numpy as np
+from isal import igzip, isal_zlib
+
+from converter.nifti import PROBE_BYTES, VolumeHeader, header_size, read_header
+from corpus.errors import SourceError
+from corpus.models import SourceRecord
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    Slab = np.ndarray[tuple[int, int, int], np.dtype[np.generic]]
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_READ_BYTES: Final = 2**20
+_SLABS_AHEAD: Final = 1
+
+
+class SourceFile(msgspec.Struct, frozen=True):
+    """One volume file of a corpus.
+
+    Attributes
+    ----------
+    url
+        What fsspec opens: a path, ``s3://...``, or ``zip://member::...`` for a member of an archive.
+    name
+        Relative to the source's root; what reports and metadata show.
+    size
+        Bytes of the file as it lies there.
+    """
+
+    url: str
+    name: str
+    size: int
+
+
+class _HashingReader(io.RawIOBase):
+    """Passes reads through, and knows the digest and the number of all bytes that went by."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io asks for any writable buffer
+        data = self._raw.read(len(buffer))
+        buffer[: len(data)] = data
+        self.sha256.update(data)
+        self.size += len(data)
+        return len(data)
+
+
+class VolumeStream:
+    """The voxels of one file, in the order in which they arrive.
+
+    Use as a context manager. `header` is known at once; `slabs` yields the voxels once; `record` is known after that.
+
+    Parameters
+    ----------
+    source
+        The file.
+
+    Raises
+    ------
+    SourceError
+        On opening: the file cannot be read, or its header cannot be used.
+    """
+
+    def __init__(self, source: SourceFile) -> None:
+        self._source = source
+        self._stack = ExitStack()
+        self._voxels = hashlib.sha256()
+        with _source_errors(source.name):
+            raw = self._stack.enter_context(fsspec.open(source.url, "rb", compression=None))
+            self._raw = _HashingReader(raw)
+            self._bytes = _inflated(self._raw)
+            probe = self._read(PROBE_BYTES)
+            # A file may be shorter than the probe: then all of it has been read.
+            rest = header_size(probe, source.name) - len(probe)
+            head = probe + self._read(rest) if rest > 0 else probe
+        cut = len(head) if rest >= 0 else rest
+        self.header: VolumeHeader = read_header(head[:cut], source.name)
+        self._ahead = head[cut:] if rest < 0 else b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def slabs(self, depth: int) -> Iterator[Slab]:
+        """Yield the voxels as slabs of `depth` slices (the last may have fewer), in the file's type and order.
+
+        Inflating and hashing run in a thread of their own, one slab ahead of the caller: both leave the GIL.
+
+        Yields
+        ------
+        ndarray
+            Shape (k, j, i); the caller owns it.
+
+        Raises
+        ------
+        SourceError
+            The stream is damaged, too short or too long. Raised before the last slab is handed out, so that
+            whoever has seen all slabs knows that the file was sound.
+        """
+        nz, ny, nx = self.header.grid.shape_zyx
+        slabs: queue.Queue[Slab | Exception | None] = queue.Queue(maxsize=_SLABS_AHEAD)
+        abandoned = threading.Event()
+
+        def produce() -> None:
+            try:
+                for start in range(0, nz, depth):
+                    slab = self._read_slab((min(depth, nz - start), ny, nx))
+                    if start + depth >= nz:
+                        self._expect_end()
+                    if not _put(slabs, slab, abandoned):
+                        return
+                _put(slabs, None, abandoned)
+            except Exception as error:  # noqa: BLE001  # handed to the consumer, who raises it
+                _put(slabs, error, abandoned)
+
+        thread = threading.Thread(target=produce, name="inflate", daemon=True)
+        thread.start()
+        try:
+            while (item := slabs.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            abandoned.set()
+            thread.join()
+
+    @property
+    def record(self) -> SourceRecord:
+        """What was read; complete once `slabs` is exhausted."""
+        return SourceRecord(
+            self._source.name, self._raw.size, self._raw.sha256.hexdigest(), self._voxels.hexdigest()
+        )
+
+    def _read_slab(self, shape_zyx: tuple[int, int, int]) -> Slab:
+        slab = np.empty(shape_zyx, dtype=self.header.dtype)
+        view = memoryview(slab).cast("B") if slab.dtype.isnative else memoryview(slab.view(np.uint8)).cast("B")
+        filled = len(self._ahead[: len(view)])
+        view[:filled], self._ahead = self._ahead[:filled], self._ahead[filled:]
+        with _source_errors(self._source.name):
+            while filled < len(view):
+                got = self._bytes.readinto(view[filled : filled + _READ_BYTES])
+                if not got:
+                    expected = f"the header promises {self.header.voxel_bytes} bytes of voxels"
+                    raise SourceError("source.size-mismatch", f"{expected}, the file ends before", place=self._source.name)
+                filled += got
+        self._voxels.update(view)
+        return slab
+
+    def _expect_end(self) -> None:
+        # Reading on to the end also makes the inflater check the trailer: CRC and length.
+        with _source_errors(self._source.name):
+            if self._ahead or self._bytes.read(1):
+                promised = f"the header promises {self.header.voxel_bytes} bytes of voxels"
+                raise SourceError("source.size-mismatch", f"{promised}, there are more", place=self._source.name)
+
+    def _read(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count and (more := self._bytes.read(count - len(data))):
+            data += more
+        return data
+
+
+def peek_header(source: SourceFile) -> VolumeHeader:
+    """Read the header of a source volume and none of its voxels.
+
+    Raises
+    ------
+    SourceError
+        As for `VolumeStream`.
+    """
+    with VolumeStream(source) as stream:
+        return stream.header
+
+
+def _inflated(raw: _HashingReader) -> io.BufferedIOBase:
+    # The name does not tell: plain NIfTI is found under .nii.gz, and the other way round.
+    buffered = io.BufferedReader(raw, buffer_size=_READ_BYTES)
+    if buffered.peek(2)[:2] != _GZIP_MAGIC:
+        return buffered
+    inflated: io.BufferedIOBase = igzip.IGzipFile(fileobj=buffered, mode="rb")
+    return inflated
+
+
+def _put[T](slabs: queue.Queue[T], item: T, abandoned: threading.Event) -> bool:
+    while not abandoned.is_set():
+        try:
+            slabs.put(item, timeout=0.1)
+        except queue.Full:
+            continue
+        return True
+    return False
+
+
+@contextmanager
+def _source_errors(place: str) -> Iterator[None]:
+    try:
+        yield
+    except SourceError:
+        raise
+    except EOFError as error:
+        raise SourceError("source.gzip-truncated", str(error), place=place) from error
+    except (BadGzipFile, isal_zlib.error) as error:
+        raise SourceError("source.gzip-corrupt", str(error), place=place) from error
+    except OSError as error:
+        raise SourceError("source.unreadable", f"{type(error).__name__}: {error}", place=place) from error

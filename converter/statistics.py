@@ -1,0 +1,124 @@
+"""Statistics that are gathered while the voxels stream by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from corpus.models import Region, Scaling, Statistics
+from corpus.regions import Box
+
+if TYPE_CHECKING:
+    from corpus.geometry import Grid
+    from corpus.labels import Family
+
+    Slab = np.ndarray[tuple[int, int, int], np.dtype[Any]]
+
+_SAMPLE_EVERY: Final = 4
+_HIGH_PERCENT: Final = 99.5
+
+
+class IntensityStatistics:
+    """Minimum, maximum, mean and a high percentile of an intensity volume; NaN and infinities are left out."""
+
+    def __init__(self) -> None:
+        self._low: list[float] = []
+        self._high: list[float] = []
+        self._sum = 0.0
+        self._count = 0
+        self._non_finite = 0
+        self._sample: list[np.ndarray[Any, Any]] = []
+        self._slices = 0
+
+    def update(self, slab: Slab) -> None:
+        """Take in the next slab of stored values, shape (z, y, x)."""
+        first = -self._slices % _SAMPLE_EVERY
+        self._slices += len(slab)
+        self._sample.append(slab[first::_SAMPLE_EVERY, ::_SAMPLE_EVERY, ::_SAMPLE_EVERY].ravel())
+        values: np.ndarray[Any, Any] = slab
+        if slab.dtype.kind == "f" and not (finite := np.isfinite(slab)).all():
+            values = slab[finite]
+            self._non_finite += slab.size - values.size
+        if values.size:
+            self._low.append(values.min())
+            self._high.append(values.max())
+            # int64 and float64 sums: a CT has 75 million voxels, and each slab is summed pairwise.
+            self._sum += float(values.sum(dtype=np.float64 if values.dtype.kind == "f" else np.int64))
+            self._count += values.size
+
+    def result(self, scaling: Scaling) -> Statistics:
+        """Return the statistics in physical units."""
+        if not self._count:
+            return Statistics(None, None, None, self._non_finite, None)
+        sample = np.concatenate(self._sample).astype(np.float64)
+        sample = sample[np.isfinite(sample)]
+        high = float(np.percentile(sample, _HIGH_PERCENT)) if sample.size else None
+        ends = sorted(_physical(float(v), scaling) for v in (min(self._low), max(self._high)))
+        mean = _physical(self._sum / self._count, scaling)
+        return Statistics(ends[0], ends[1], mean, self._non_finite, None if high is None else _physical(high, scaling))
+
+
+def _physical(stored: float, scaling: Scaling) -> float:
+    return stored * scaling.slope + scaling.inter
+
+
+class LabelStatistics:
+    """Voxels, boxes and centroids of each label, from how often each value occurs at each index of each axis.
+
+    Parameters
+    ----------
+    grid
+        Lattice of the stored label map.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._slices = 0
+        # Per axis, value and index: number of voxels. Everything else follows from these three tables.
+        self._counts: tuple[dict[int, Slab], ...] = ({}, {}, {})
+
+    def update(self, slab: Slab) -> None:
+        """Take in the next slab of label values, shape (z, y, x)."""
+        first = self._slices
+        self._slices += len(slab)
+        occupied = np.flatnonzero(slab)
+        if not occupied.size:
+            return
+        values, rank = np.unique(slab.ravel()[occupied], return_inverse=True)
+        rest, x = np.divmod(occupied, slab.shape[2])
+        z, y = np.divmod(rest, slab.shape[1])
+        for axis, index in enumerate((z + first, y, x)):
+            length = self._grid.shape_zyx[axis]
+            table = np.bincount(rank * length + index, minlength=len(values) * length).reshape(len(values), length)
+            for value, row in zip(values.tolist(), table, strict=True):
+                known = self._counts[axis].get(value)
+                self._counts[axis][value] = row if known is None else known + row
+
+    def result(self, family: Family) -> tuple[Region, ...]:
+        """Return one region per value that occurs, by value; background is no region."""
+        names = {label.value: label.name for label in family.labels}
+        return tuple(
+            self._region(value, names.get(value, f"unexpected_{value}")) for value in sorted(self._counts[0])
+        )
+
+    def _region(self, value: int, name: str) -> Region:
+        rows = [table[value] for table in self._counts]
+        voxels = int(rows[0].sum())
+        spans = [np.flatnonzero(row)[[0, -1]].tolist() for row in rows]
+        box = Box(tuple(a for a, _ in spans), tuple(b + 1 for _, b in spans))  # type: ignore[arg-type]  # three axes
+        mean_zyx = [float(row @ np.arange(len(row))) / voxels for row in rows]
+        x, y, z = self._grid.to_world_mm(mean_zyx).tolist()
+        whole = Box.whole(self._grid)
+        faces = zip(box.start_zyx + box.stop_zyx, whole.start_zyx + whole.stop_zyx, strict=True)
+        return Region(
+            value=value,
+            name=name,
+            voxels=voxels,
+            volume_ml=voxels * self._grid.voxel_ml,
+            start_zyx=box.start_zyx,
+            stop_zyx=box.stop_zyx,
+            bbox_mm_ras=box.bounds_mm_ras(self._grid),
+            centroid_mm_ras=(x, y, z),
+            touches_edge=any(a == b for a, b in faces),
+        )

@@ -1,0 +1,286 @@
+"""One volume, from its file to its shards: the unit of parallel work, which owns every object it writes.
+
+The stream is inflated and hashed in one thread, encoded in a pool, and cast, measured and downsampled here; nothing
+holds more than a few rows of inner chunks and two encoded shards. Afterwards everything is read back through zarr.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import zarr
+
+from converter import codec, nifti
+from converter.cast import Cast, DoesNotFitError
+from converter.documents import Objects, image_objects
+from converter.plan import VolumePlan, levels_of
+from converter.pyramid import downsample
+from converter.shards import ShardWriter
+from converter.source import VolumeStream
+from converter.statistics import IntensityStatistics, LabelStatistics
+from corpus import layout
+from corpus.errors import StoreError
+from corpus.findings import Finding, warning
+from corpus.labels import families
+from corpus.models import CodecChoice, ObjectRecord, Region, StoredImage, VolumeOutcome, to_json
+
+if TYPE_CHECKING:
+    from corpus.geometry import Triple
+    from corpus.models import Level
+    from corpus.stores import Store
+
+    Slab = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+_ENCODERS = 2
+
+
+class RecordedStore:
+    """A store that remembers what was put into it, with digests.
+
+    Parameters
+    ----------
+    store
+        The mirror.
+    prefix
+        Put before every key.
+    """
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._records: dict[str, ObjectRecord] = {}
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object; safe from several threads."""
+        whole = f"{self._prefix}/{key}"
+        self._store.put(whole, data)
+        self._records[whole] = ObjectRecord(whole, len(data), hashlib.sha256(data).hexdigest())
+
+    @property
+    def records(self) -> tuple[ObjectRecord, ...]:
+        """What was put, by key."""
+        return tuple(self._records[key] for key in sorted(self._records))
+
+
+def write_volume(plan: VolumePlan, store: Store, conversion: dict[str, Any]) -> VolumeOutcome:
+    """Convert one volume and write its outcome record.
+
+    Parameters
+    ----------
+    plan
+        What to write.
+    store
+        The mirror.
+    conversion
+        Software, version and settings, for the metadata.
+
+    Raises
+    ------
+    SourceError
+        The file is bad; what was written of it has been removed.
+    StoreError
+        The store failed, or did not give back what was written.
+    """
+    started = time.perf_counter()
+    prefix = layout.store_key(plan.subject)
+    # Leftovers of a run that was cut short, or of another source.
+    store.delete(f"{prefix}/{plan.path}/scale0")
+    _delete_image(store, prefix, plan.path)
+    recorded = RecordedStore(store, prefix)
+    try:
+        image, findings = _write_narrowest(plan, recorded)
+    except BaseException:
+        _delete_image(store, prefix, plan.path)
+        raise
+    family = families().get(plan.role)
+    for key, data in image_objects(image, family, findings, conversion).items():
+        recorded.put(key, data)
+    read_back(image, store, prefix)
+    outcome = VolumeOutcome(
+        subject=plan.subject,
+        role=plan.role,
+        digest=plan.digest,
+        image=image,
+        findings=findings,
+        objects=recorded.records,
+        seconds=time.perf_counter() - started,
+    )
+    store.put(layout.outcome_key(plan.subject, plan.role), to_json(outcome))
+    return outcome
+
+
+def stored_sha256(image: StoredImage, store: Store, prefix: str) -> str:
+    """Return the digest of level 0 as any zarr reader sees it: little-endian, C order.
+
+    Decoding checks the checksum of every inner chunk and shard index on the way.
+    """
+    array = zarr.open_array(store.zarr(prefix), path=layout.array_path(image.path, 0), mode="r", zarr_format=3)
+    digest = hashlib.sha256()
+    depth = image.levels[0].shard_zyx[0]
+    for start in range(0, array.shape[0], depth):
+        digest.update(np.ascontiguousarray(array[start : start + depth]))
+    return digest.hexdigest()
+
+
+def read_back(image: StoredImage, store: Store, prefix: str) -> None:
+    """Compare what the store gives back with what was meant to be written.
+
+    Raises
+    ------
+    StoreError
+        They differ.
+    """
+    try:
+        found = stored_sha256(image, store, prefix)
+    except ValueError as error:  # what zarr raises for a wrong checksum
+        raise StoreError("store.read-back", str(error), place=f"{prefix}/{image.path}") from error
+    if found != image.array_sha256:
+        message = f"level 0 has sha256 {found}, written was {image.array_sha256}"
+        raise StoreError("store.read-back", message, place=f"{prefix}/{image.path}")
+
+
+def _delete_image(store: Store, prefix: str, path: str) -> None:
+    # The group of a CT also holds the label maps, which other tasks own.
+    for key in store.sizes(f"{prefix}/{path}"):
+        if not (path == "ct" and key.startswith(f"{prefix}/ct/labels/")):
+            store.delete(key)
+
+
+def _write_narrowest(plan: VolumePlan, recorded: RecordedStore) -> tuple[StoredImage, tuple[Finding, ...]]:
+    for target in plan.types:
+        try:
+            with ThreadPoolExecutor(_ENCODERS, thread_name_prefix="encode") as pool:
+                return _Writing(plan, target, recorded, pool).run()
+        except DoesNotFitError:
+            # Rare, and found early: the file is read again for the next type, which overwrites every shard.
+            continue
+    raise AssertionError("the last stored type holds every source value")
+
+
+class _Writing:
+    """One attempt to write a volume as one type."""
+
+    def __init__(self, plan: VolumePlan, target: str, recorded: RecordedStore, pool: Executor) -> None:
+        self._plan = plan
+        self._target = target
+        self._levels = levels_of(plan.grid, plan.cut_like, target)
+        self._codec: CodecChoice | None = None
+        self._cast = Cast(target, plan.header.scaling, is_label=plan.is_label, place=plan.source.name)
+        self._intensities = IntensityStatistics()
+        self._labels = LabelStatistics(plan.grid)
+        self._digest = hashlib.sha256()
+        self._writers = [
+            ShardWriter(level, target, _below(recorded, layout.array_path(plan.path, number)), pool)
+            for number, level in enumerate(self._levels)
+        ]
+        self._steps = [_step(a, b) for a, b in zip(self._levels, self._levels[1:], strict=False)]
+        self._odd: list[list[Slab]] = [[] for _ in self._steps]
+
+    def run(self) -> tuple[StoredImage, tuple[Finding, ...]]:
+        with VolumeStream(self._plan.source) as stream:
+            for slab in self._slabs(stream):
+                self._digest.update(np.ascontiguousarray(slab))
+                (self._labels if self._plan.is_label else self._intensities).update(slab)
+                self._write(0, slab)
+            source = stream.record
+        for number, held in enumerate(self._odd):
+            if held:
+                self._descend(number, held.pop())
+        for writer in self._writers:
+            writer.close(self._choose)
+        return self._describe(source)
+
+    def _slabs(self, stream: VolumeStream) -> Iterator[Slab]:
+        depth = self._levels[0].chunk_zyx[0]
+        slabs = (self._cast(slab) for slab in stream.slabs(depth))
+        if self._plan.reorder.is_identity:
+            yield from slabs
+            return
+        # A label map in another voxel order: its slices do not arrive in the order in which they are stored.
+        whole = self._plan.reorder.apply(np.concatenate(list(slabs)))
+        for start in range(0, len(whole), depth):
+            yield np.ascontiguousarray(whole[start : start + depth])
+
+    def _write(self, number: int, slab: Slab) -> None:
+        self._writers[number].write(slab, self._choose)
+        if number < len(self._steps):
+            self._gather(number, slab)
+
+    def _gather(self, number: int, slab: Slab) -> None:
+        # An odd slice waits for its partner; only the volume's last one may stay alone.
+        held = self._odd[number]
+        if held:
+            slab = np.concatenate([held.pop(), slab])
+        even = len(slab) // self._steps[number][0] * self._steps[number][0]
+        if even < len(slab):
+            held.append(slab[even:].copy())
+        if even:
+            self._descend(number, slab[:even])
+
+    def _descend(self, number: int, slab: Slab) -> None:
+        self._write(number + 1, downsample(slab, self._steps[number], is_label=self._plan.is_label))
+
+    def _choose(self, samples: list[Slab]) -> CodecChoice:
+        if self._codec is None:
+            self._codec = codec.choose(samples)
+        return self._codec
+
+    def _describe(self, source: Any) -> tuple[StoredImage, tuple[Finding, ...]]:
+        plan = self._plan
+        statistics = None if plan.is_label else self._intensities.result(plan.scaling)
+        regions = self._labels.result(families()[plan.role]) if plan.is_label else ()
+        header = nifti.describe_stored(plan.header, plan.grid, self._target, plan.scaling)
+        changed = header != plan.header.raw or np.dtype(plan.header.dtype).byteorder == ">"
+        image = StoredImage(
+            role=plan.role,
+            path=plan.path,
+            source=source,
+            dtype=self._target,
+            dtype_source=plan.header.dtype,
+            scaling=plan.scaling,
+            units=plan.units,
+            units_from=plan.units_from,
+            affine_source=plan.header.affine_source,
+            reorder=plan.reorder,
+            lossless=self._cast.lossless,
+            levels=self._levels,
+            codec=self._codec or codec.DEFAULT,
+            header=nifti.trimmed(header),
+            source_header=plan.header.raw if changed else None,
+            array_sha256=self._digest.hexdigest(),
+            statistics=statistics,
+            regions=regions,
+        )
+        return image, (*plan.findings, *self._findings(image))
+
+    def _findings(self, image: StoredImage) -> Iterator[Finding]:
+        if self._cast.rounded:
+            yield warning("warning.label-rounded", self._plan.place)
+        if image.statistics and image.statistics.non_finite:
+            yield warning("warning.non-finite", self._plan.place, f"{image.statistics.non_finite} voxels")
+        if self._plan.is_label:
+            yield from _label_findings(image.regions, self._plan)
+
+
+def _label_findings(regions: tuple[Region, ...], plan: VolumePlan) -> Iterator[Finding]:
+    if not regions:
+        yield warning("warning.label-empty", plan.place)
+    known = families()[plan.role].by_value()
+    unexpected = [region.value for region in regions if region.value not in known]
+    if unexpected:
+        yield warning("warning.label-unexpected", plan.place, f"values {unexpected} are not in the table of {plan.role}")
+
+
+def _below(recorded: RecordedStore, path: str) -> Callable[[str, bytes], None]:
+    return lambda key, data: recorded.put(f"{path}/{key}", data)
+
+
+def _step(level: Level, following: Level) -> Triple:
+    a, b, c = (n // m for n, m in zip(following.factors_zyx, level.factors_zyx, strict=True))
+    return a, b, c

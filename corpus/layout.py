@@ -1,0 +1,93 @@
+"""Names and keys of a mirror: what lies where. The contract is described in ``docs/layout.md``."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from corpus.labels import families
+
+LAYOUT_VERSION: Final = 1
+
+MIRROR_JSON: Final = "mirror.json"
+LABELS_JSON: Final = "labels.json"
+CROISSANT_JSON: Final = "croissant.json"
+TABLES: Final = ("catalog", "volumes", "regions")
+PRIVATE: Final = ".voxshelf"
+"""Folder of the converter: outcome records and reports. No reader needs it, no server shows it."""
+
+SUBJECTS: Final = "subjects"
+STORE_SUFFIX: Final = ".ome.zarr"
+IMAGES: Final = ("ct", "pet")
+
+_SUBJECT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def is_subject_id(text: str) -> bool:
+    """Whether a text may be a subject's id: letters, digits, ``-`` and ``_``, so that it is safe in keys and URLs."""
+    return _SUBJECT_ID.fullmatch(text) is not None
+
+
+def table_key(table: str) -> str:
+    """Return the key of a table in the mirror."""
+    return f"{table}.parquet"
+
+
+def store_key(subject: str) -> str:
+    """Return the prefix of a subject's store in the mirror."""
+    return f"{SUBJECTS}/{subject}{STORE_SUFFIX}"
+
+
+def outcome_key(subject: str, role: str) -> str:
+    """Return the key of the outcome record of one volume."""
+    return f"{PRIVATE}/outcomes/{subject}/{role}.json"
+
+
+def subject_outcome_key(subject: str) -> str:
+    """Return the key of the record that says that a subject's store is complete."""
+    return f"{PRIVATE}/outcomes/{subject}/subject.json"
+
+
+def roles() -> tuple[str, ...]:
+    """Return what a complete subject has, in the order in which it is listed: images, then label families."""
+    return (*IMAGES, *families())
+
+
+def is_label(role: str) -> bool:
+    """Whether a role is a label map."""
+    return role not in IMAGES
+
+
+def volume_name(role: str) -> str:
+    """Return the name of a role in the tables: ``ct``, ``pet``, ``labels/organs``."""
+    return f"labels/{role}" if is_label(role) else role
+
+
+def image_path(role: str, *, apart: bool = False) -> str:
+    """Return the path of an image group in a subject's store.
+
+    Parameters
+    ----------
+    role
+        ``ct``, ``pet`` or a label family.
+    apart
+        A label map that does not lie on the CT's grid, and is kept beside it.
+    """
+    if not is_label(role):
+        return role
+    return f"labels_{role}" if apart else f"ct/labels/{role}"
+
+
+def level_path(image: str, level: int) -> str:
+    """Return the path of a level's group in a subject's store; level 0 is full resolution."""
+    return f"{image}/scale{level}"
+
+
+def array_name(image: str) -> str:
+    """Return the name of the arrays of an image: that of the image, so that merged levels never collide."""
+    return image.rpartition("/")[2].removeprefix("labels_")
+
+
+def array_path(image: str, level: int) -> str:
+    """Return the path of a level's voxel array in a subject's store."""
+    return f"{level_path(image, level)}/{array_name(image)}"

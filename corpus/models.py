@@ -1,0 +1,324 @@
+"""What is known of a stored subject, as frozen values: written by the converter, turned into metadata and tables.
+
+All are JSON documents as well (msgspec), and hold no time of day and no absolute path, so that the same source with
+the same settings gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from corpus.findings import Finding
+from corpus.geometry import Grid, Reorder, Triple
+
+
+class ObjectRecord(msgspec.Struct, frozen=True):
+    """An object that was written.
+
+    Attributes
+    ----------
+    key
+        Relative to the mirror.
+    size
+        Bytes.
+    sha256
+        Hexadecimal digest of the bytes.
+    """
+
+    key: str
+    size: int
+    sha256: str
+
+
+class SourceRecord(msgspec.Struct, frozen=True):
+    """The file that a volume was made from.
+
+    Attributes
+    ----------
+    name
+        Relative to the source's root; for a member of an archive ``archive.zip!member``.
+    size
+        Bytes of the file as it lies there.
+    sha256
+        Of these bytes.
+    voxels_sha256
+        Of the inflated voxel bytes, in the source's type, byte order and voxel order.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    voxels_sha256: str
+
+
+class CodecChoice(msgspec.Struct, frozen=True):
+    """How the inner chunks of an array are compressed (blosc with zstd).
+
+    Attributes
+    ----------
+    shuffle
+        ``noshuffle``, ``shuffle`` or ``bitshuffle``.
+    clevel
+        Compression level, 1 to 3.
+    """
+
+    shuffle: str
+    clevel: int
+
+
+class Level(msgspec.Struct, frozen=True):
+    """One level of a pyramid.
+
+    Attributes
+    ----------
+    factors_zyx
+        Voxels of level 0 per voxel, along each array axis.
+    grid
+        Lattice of the level.
+    chunk_zyx
+        Shape of the inner chunks.
+    shard_zyx
+        Shape of the shards.
+    """
+
+    factors_zyx: Triple
+    grid: Grid
+    chunk_zyx: Triple
+    shard_zyx: Triple
+
+
+class Scaling(msgspec.Struct, frozen=True):
+    """How stored numbers become physical ones: ``stored * slope + inter``."""
+
+    slope: float = 1.0
+    inter: float = 0.0
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether stored numbers are physical ones."""
+        return (self.slope, self.inter) == (1.0, 0.0)
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """Statistics of an intensity volume, in physical units; NaN and infinite voxels are left out.
+
+    Attributes
+    ----------
+    minimum, maximum, mean
+        None where no voxel is finite.
+    non_finite
+        Number of voxels that are NaN or infinite.
+    high
+        99.5th percentile of every fourth voxel along each axis.
+    """
+
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    non_finite: int
+    high: float | None
+
+
+class Region(msgspec.Struct, frozen=True):
+    """What a label map holds of one label.
+
+    Attributes
+    ----------
+    value
+        Voxel value.
+    name
+        Identifier of the label table, or ``unexpected_<value>``.
+    voxels
+        Number of voxels.
+    volume_ml
+        Their volume.
+    start_zyx, stop_zyx
+        Half-open bounding box in level-0 voxels of the stored array.
+    bbox_mm_ras
+        World box of the voxels' outer faces: x0, y0, z0, x1, y1, z1.
+    centroid_mm_ras
+        Mean world position of the voxel centres.
+    touches_edge
+        Whether the label reaches a face of the volume, so that it may be cut off.
+    """
+
+    value: int
+    name: str
+    voxels: int
+    volume_ml: float
+    start_zyx: Triple
+    stop_zyx: Triple
+    bbox_mm_ras: tuple[float, float, float, float, float, float]
+    centroid_mm_ras: tuple[float, float, float]
+    touches_edge: bool
+
+
+class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored volume with its pyramid.
+
+    Attributes
+    ----------
+    role
+        ``ct``, ``pet`` or a label family.
+    path
+        Image group in the subject's store.
+    source
+        The file it came from.
+    dtype
+        Stored voxel type, for example ``int16``.
+    dtype_source
+        Voxel type of the source, with byte order (``<i2``).
+    scaling
+        From stored to physical numbers.
+    units
+        Of the physical numbers: ``HU``, ``Bq/ml``, ``CNTS``, ``SUV``, ``unknown``; empty for label maps.
+    units_from
+        Where the unit is known from.
+    affine_source
+        ``sform``, ``qform`` or ``pixdim``.
+    reorder
+        From the source's voxel order to the stored one.
+    lossless
+        Whether export gives back the source's voxel bytes.
+    levels
+        Level 0 first.
+    codec
+        Compression of all levels.
+    header
+        NIfTI header bytes (with extensions) that describe the stored array.
+    source_header
+        The source's header bytes up to the voxels, where they differ from `header`.
+    array_sha256
+        Of level 0 as stored: little-endian, C order.
+    statistics
+        Of an intensity volume.
+    regions
+        Of a label map.
+    """
+
+    role: str
+    path: str
+    source: SourceRecord
+    dtype: str
+    dtype_source: str
+    scaling: Scaling
+    units: str
+    units_from: str
+    affine_source: str
+    reorder: Reorder
+    lossless: bool
+    levels: tuple[Level, ...]
+    codec: CodecChoice
+    header: bytes
+    source_header: bytes | None
+    array_sha256: str
+    statistics: Statistics | None = None
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def grid(self) -> Grid:
+        """Lattice of level 0."""
+        return self.levels[0].grid
+
+
+class SubjectInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the spreadsheets say of a subject; None for unknown.
+
+    Attributes
+    ----------
+    subject
+        Id.
+    license
+        SPDX id, or ``unknown``.
+    pet_units
+        Unit of the PET as the sheet spells it.
+    extra
+        Recognised nowhere, kept all the same: column header to cell text.
+    """
+
+    subject: str
+    source_institution: str | None = None
+    license: str = "unknown"
+    attribution: str = ""
+    indication: str | None = None
+    sex: str | None = None
+    age_years: float | None = None
+    weight_kg: float | None = None
+    height_m: float | None = None
+    scanner: str | None = None
+    pet_units: str | None = None
+    extra: dict[str, str] = {}
+
+
+class CorpusInfo(msgspec.Struct, frozen=True):
+    """The corpus that a mirror holds.
+
+    Attributes
+    ----------
+    name
+        For example ``ENHANCE.PET 1.6k``.
+    release
+        ``2025``, ``2026``, or as given.
+    citation
+        What a user has to cite.
+    """
+
+    name: str
+    release: str
+    citation: str
+
+
+class VolumeOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one volume.
+
+    Attributes
+    ----------
+    subject, role
+        Which volume.
+    digest
+        Of the source's identity and all settings that shape the bytes; a different digest means: do it again.
+    image
+        None where the volume failed.
+    findings
+        Failure or warnings.
+    objects
+        What was written, in order.
+    seconds
+        Wall time.
+    """
+
+    subject: str
+    role: str
+    digest: str
+    image: StoredImage | None
+    findings: tuple[Finding, ...] = ()
+    objects: tuple[ObjectRecord, ...] = ()
+    seconds: float = 0.0
+
+
+class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one subject, whose store is complete.
+
+    Attributes
+    ----------
+    info
+        As in its root attributes.
+    digests
+        Digest of each volume in the store, by role.
+    findings
+        Gaps and warnings of the subject itself.
+    objects
+        Metadata documents that complete the store; the root is the last.
+    """
+
+    info: SubjectInfo
+    digests: dict[str, str]
+    findings: tuple[Finding, ...] = ()
+    objects: tuple[ObjectRecord, ...] = ()
+
+
+def to_json(value: Any) -> bytes:
+    """Encode any of these values; the same value gives the same bytes."""
+    return msgspec.json.encode(value, order="sorted")

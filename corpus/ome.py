@@ -1,0 +1,227 @@
+"""Attributes of a subject's groups and arrays: OME-Zarr 0.5, CF names for xarray, and our own ``voxshelf`` object.
+
+Sources: OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5/; the orientation of axes is RFC-4's object form; flag and
+scale attributes are those of the CF conventions, which xarray decodes.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Final
+
+from corpus import layout
+from corpus.findings import Finding
+from corpus.geometry import Grid, Triple
+from corpus.labels import Family
+from corpus.licenses import LICENSES, UNKNOWN
+from corpus.models import CorpusInfo, Level, StoredImage, SubjectInfo
+
+Json = dict[str, Any]
+
+OME_VERSION: Final = "0.5"
+_CT_WINDOW_HU: Final = (-160.0, 240.0)
+_DISPLAY: Final = {"ct": "CT", "pet": "PET"}
+_COLOR: Final = {"ct": "FFFFFF", "pet": "FF8000"}
+_ENDS: Final = {"x": "right-left", "y": "posterior-anterior", "z": "inferior-superior"}
+
+
+def root_attributes(info: SubjectInfo, corpus: CorpusInfo, release_note: Json) -> Json:
+    """Return the attributes of a subject's root group.
+
+    Parameters
+    ----------
+    info
+        The subject.
+    corpus
+        Its corpus.
+    release_note
+        Software and layout version.
+    """
+    license_ = LICENSES.get(info.license, UNKNOWN)
+    return {
+        "ome": {"version": OME_VERSION, "bioformats2raw.layout": 3},
+        "voxshelf": {
+            **release_note,
+            "subject": info.subject,
+            "corpus": corpus.name,
+            "release": corpus.release,
+            "citation": corpus.citation,
+            "license": {"id": license_.id, "name": license_.name, "url": license_.url, "attribution": info.attribution},
+            "source_institution": info.source_institution,
+            "indication": info.indication,
+            "sex": info.sex,
+            "age_years": info.age_years,
+            "weight_kg": info.weight_kg,
+            "height_m": info.height_m,
+            "scanner": info.scanner,
+        },
+    }
+
+
+def series_attributes(images: list[str]) -> Json:
+    """Return the attributes of the ``OME`` group, which lists the images of a subject."""
+    return {"ome": {"version": OME_VERSION, "series": images}}
+
+
+def labels_attributes(names: list[str]) -> Json:
+    """Return the attributes of the ``labels`` group of an image."""
+    return {"ome": {"version": OME_VERSION, "labels": names}}
+
+
+def image_attributes(
+    image: StoredImage, family: Family | None, findings: tuple[Finding, ...], conversion: Json
+) -> Json:
+    """Return the attributes of an image group or a label image group.
+
+    Parameters
+    ----------
+    image
+        The stored volume.
+    family
+        Its label table, for a label map.
+    findings
+        Warnings about it.
+    conversion
+        Software, version and digest of the settings.
+    """
+    ome: Json = {"version": OME_VERSION, "multiscales": [_multiscale(image)]}
+    if family is None:
+        ome["omero"] = {"channels": [_channel(image)]}
+    else:
+        ome["image-label"] = _image_label(image, family)
+    voxshelf: Json = {
+        "affine": [list(row) for row in image.grid.affine],
+        "affine_source": image.affine_source,
+        "space": "RAS+ mm",
+        "orientation": image.grid.orientation,
+        "aligned": image.grid.is_aligned,
+        "units": image.units,
+        "units_from": image.units_from,
+        "lossless": image.lossless,
+        "source": {
+            "name": image.source.name,
+            "size": image.source.size,
+            "sha256": image.source.sha256,
+            "voxels_sha256": image.source.voxels_sha256,
+            "dtype": image.dtype_source,
+        },
+        "array_sha256": image.array_sha256,
+        "codec": {"shuffle": image.codec.shuffle, "clevel": image.codec.clevel},
+        "conversion": conversion,
+        "warnings": [finding.code for finding in findings],
+    }
+    if image.source_header is not None:
+        voxshelf["source_header"] = {
+            "base64": base64.b64encode(image.source_header).decode(),
+            "axes": list(image.reorder.axes),
+            "flips": list(image.reorder.flips),
+        }
+    return {"ome": ome, "voxshelf": voxshelf}
+
+
+def level_attributes(level: Level) -> Json:
+    """Return the attributes of a level's group."""
+    affine = [list(row) for row in level.grid.affine]
+    return {"voxshelf": {"affine": affine, "factors": list(level.factors_zyx)}}
+
+
+def array_attributes(image: StoredImage, family: Family | None) -> Json:
+    """Return the attributes of a level's voxel array, as plain xarray shows them."""
+    if family is not None:
+        labels = family.labels
+        return {
+            "long_name": family.display,
+            "flag_values": [label.value for label in labels],
+            "flag_meanings": " ".join(label.name for label in labels),
+        }
+    attributes: Json = {"long_name": _DISPLAY[image.role], "units": image.units}
+    if not image.scaling.is_identity:
+        # xarray then shows physical values; the stored numbers stay the source's.
+        attributes |= {"scale_factor": image.scaling.slope, "add_offset": image.scaling.inter}
+    return attributes
+
+
+def coordinate_attributes(grid: Grid, axis: int) -> Json:
+    """Return the attributes of the 1-D coordinate of one array axis."""
+    dim = grid.dims[axis]
+    if not grid.is_aligned:
+        return {"units": "mm", "long_name": f"distance from voxel 0 along the axis closest to {dim}", "space": "voxel-mm"}
+    return {
+        "units": "mm",
+        "axis": dim.upper(),
+        "long_name": f"{_ENDS[dim]} position, RAS+",
+        "direction": grid.directions[axis],
+        "space": "RAS+ mm",
+    }
+
+
+def _multiscale(image: StoredImage) -> Json:
+    grid = image.grid
+    is_label = layout.is_label(image.role)
+    name = layout.array_name(image.path)
+    return {
+        "name": name,
+        "type": "mode" if is_label else "mean",
+        "metadata": {
+            "method": "block mode, ties to the smallest region" if is_label else "block mean",
+            "factors": [list(level.factors_zyx) for level in image.levels],
+        },
+        "axes": [
+            {"name": dim, "type": "space", "unit": "millimeter", "orientation": {"type": "anatomical", "value": value}}
+            for dim, value in zip(grid.dims, grid.directions, strict=True)
+        ],
+        "datasets": [
+            {"path": f"scale{number}/{name}", "coordinateTransformations": _transforms(grid, level.factors_zyx)}
+            for number, level in enumerate(image.levels)
+        ],
+    }
+
+
+def _transforms(grid: Grid, factors_zyx: Triple) -> list[Json]:
+    # OME 0.5 has positive scales only: an axis that runs down its world axis is given the negated origin, so that two
+    # images of equal orientation overlay in viewers that know nothing but scale and translation.
+    scale, translation = [], []
+    for axis, factor in enumerate(factors_zyx):
+        spacing = grid.spacing_mm_zyx[axis]
+        origin = grid.signs[axis] * float(grid.origin_mm_ras[grid.world_axes[axis]])
+        scale.append(spacing * factor)
+        translation.append(origin + spacing * (factor - 1) / 2)
+    return [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
+
+
+def _channel(image: StoredImage) -> Json:
+    # OME knows no intensity transform, so viewers show stored numbers and the window has to be in these.
+    statistics = image.statistics
+    low, high = (statistics.minimum, statistics.maximum) if statistics else (None, None)
+    start, end = _CT_WINDOW_HU
+    if image.role != "ct":
+        start, end = 0.0, (statistics.high if statistics else None) or 1.0
+    window = {"min": start if low is None else low, "max": end if high is None else high, "start": start, "end": end}
+    slope, inter = image.scaling.slope, image.scaling.inter
+    stored = {name: (value - inter) / slope for name, value in window.items()}
+    return {"active": True, "color": _COLOR[image.role], "label": _DISPLAY[image.role], "window": stored}
+
+
+def _image_label(image: StoredImage, family: Family) -> Json:
+    voxels = {region.value: region for region in image.regions}
+    properties: list[Json] = [
+        {
+            "label-value": label.value,
+            "name": label.name,
+            "display_name": label.display,
+            "snomed_ct": label.snomed_ct,
+            "voxels": voxels[label.value].voxels if label.value in voxels else 0,
+        }
+        for label in family.labels
+    ]
+    known = family.by_value()
+    properties += [
+        {"label-value": region.value, "name": region.name, "voxels": region.voxels}
+        for region in image.regions
+        if region.value not in known
+    ]
+    colors = [{"label-value": label.value, "rgba": list(label.rgba)} for label in family.labels]
+    label: Json = {"version": OME_VERSION, "colors": colors, "properties": properties}
+    if image.path.startswith("ct/"):
+        label["source"] = {"image": "../../"}
+    return label

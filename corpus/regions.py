@@ -1,0 +1,108 @@
+"""Regions of a volume: half-open voxel boxes, boxes in world millimetres, clipping, margins and levels."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from corpus.errors import RequestError
+from corpus.geometry import Grid, Triple
+
+Bounds = tuple[float, float, float, float, float, float]
+"""A box in the world: (x0, y0, z0, x1, y1, z1), RAS+ mm."""
+
+
+class Box(msgspec.Struct, frozen=True):
+    """A half-open box of voxels, in array order.
+
+    Attributes
+    ----------
+    start_zyx
+        First voxel along each array axis.
+    stop_zyx
+        One past the last voxel along each array axis.
+    """
+
+    start_zyx: Triple
+    stop_zyx: Triple
+
+    @classmethod
+    def whole(cls, grid: Grid) -> Self:
+        """Return the box of all voxels of a grid."""
+        return cls((0, 0, 0), grid.shape_zyx)
+
+    @property
+    def shape_zyx(self) -> Triple:
+        """Number of voxels along each axis; never negative."""
+        z, y, x = (max(0, b - a) for a, b in zip(self.start_zyx, self.stop_zyx, strict=True))
+        return z, y, x
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the box holds no voxel."""
+        return 0 in self.shape_zyx
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Index for an array."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start_zyx, self.stop_zyx, strict=True))
+        return z, y, x
+
+    def clipped(self, shape_zyx: Triple) -> Box:
+        """Return the part that lies in a volume of the given shape; it may be empty."""
+        start = np.clip(self.start_zyx, 0, shape_zyx)
+        stop = np.clip(self.stop_zyx, start, shape_zyx)
+        return _box(start, stop)
+
+    def expanded_mm(self, margin_mm: float, grid: Grid) -> Box:
+        """Return the box grown on all sides by at least `margin_mm`, clipped to the grid."""
+        margin = np.ceil(margin_mm / np.array(grid.spacing_mm_zyx)).astype(int)
+        return _box(self.start_zyx - margin, self.stop_zyx + margin).clipped(grid.shape_zyx)
+
+    def at_level(self, factors_zyx: Triple) -> Box:
+        """Return the smallest box of downsampled voxels that covers this one."""
+        stop = [-(-b // f) for b, f in zip(self.stop_zyx, factors_zyx, strict=True)]
+        return _box(np.array(self.start_zyx) // factors_zyx, np.array(stop))
+
+    def bounds_mm_ras(self, grid: Grid) -> Bounds:
+        """Return the world box that the outer faces of the voxels span, RAS+ mm."""
+        faces = [(a - 0.5, b - 0.5) for a, b in zip(self.start_zyx, self.stop_zyx, strict=True)]
+        corners = grid.to_world_mm(_corners(faces))
+        x0, y0, z0 = (float(v) for v in corners.min(axis=0))
+        x1, y1, z1 = (float(v) for v in corners.max(axis=0))
+        return x0, y0, z0, x1, y1, z1
+
+
+def box_of_mm(bbox_mm_ras: Bounds, grid: Grid) -> Box:
+    """Return the voxels whose centres lie in a world box, faces included, clipped to the grid.
+
+    Where the grid is oblique, the smallest voxel box that holds all of these.
+
+    Raises
+    ------
+    RequestError
+        The box is turned round, or holds no voxel of the grid.
+    """
+    low, high = np.array(bbox_mm_ras[:3]), np.array(bbox_mm_ras[3:])
+    if not np.all(low <= high):
+        raise RequestError("request.region", f"the box {bbox_mm_ras} must have x0 <= x1, y0 <= y1, z0 <= z1")
+    index = grid.to_index_zyx(_corners(list(zip(low, high, strict=True))))
+    # A centre that lies on a face belongs to the box; float noise must not push it out.
+    start = np.ceil(index.min(axis=0) - 1e-6).astype(int)
+    stop = np.floor(index.max(axis=0) + 1e-6).astype(int) + 1
+    box = _box(start, stop).clipped(grid.shape_zyx)
+    if box.is_empty:
+        whole = Box.whole(grid).bounds_mm_ras(grid)
+        raise RequestError("request.region", f"no voxel centre lies in {bbox_mm_ras}; the volume spans {whole} mm")
+    return box
+
+
+def _corners(ranges: list[tuple[float, float]]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    return np.array(np.meshgrid(*ranges), dtype=np.float64).reshape(3, -1).T
+
+
+def _box(start: np.ndarray, stop: np.ndarray) -> Box:  # type: ignore[type-arg]  # any integer array
+    (z0, y0, x0), (z1, y1, x1) = start.tolist(), stop.tolist()
+    return Box((z0, y0, x0), (z1, y1, x1))
