@@ -1,10 +1,9 @@
 """A simple human body as data: which solid each region fills, its CT number, and how much tracer it takes up.
 
-Nothing here is measured: sizes and places are those of an adult to within a finger's breadth, which is enough
-for a corpus that behaves like ENHANCE.PET. Coordinates are RAS world millimetres of a reference body: x grows
-to the patient's right, y to the front, z to the head; x = 0 is the midplane, z = 0 mid thigh and
-z = `SKULL_BASE` the top of the scan. Arms are raised. Points of the table read (x, y, z), while the axes of
-arrays are (z, y, x), the order in which NIfTI stores voxels.
+Nothing here is measured: sizes and places are an adult's to within a finger's breadth. Coordinates are RAS
+world mm of a reference body: x grows to the patient's right, y to the front, z to the head; x = 0 is the
+midplane, z = 0 mid thigh, z = `SKULL_BASE` the top of the scan. Arms are raised. Points of the table read
+(x, y, z), while the axes of arrays are (z, y, x), the order in which NIfTI stores voxels.
 """
 
 from __future__ import annotations
@@ -267,8 +266,7 @@ def _frame(fat: float) -> list[Part]:
     for name, tissue, mm in (("skin_fat", FAT, fat), ("muscle", MUSCLE, 0)):
         torso, *limbs = (Loft(_grown(rows, mm), 2.4) for rows in (_TORSO, _THIGH, _ARM))
         parts += [Part(name, None, tissue, (torso, *limbs)), Part(name, None, tissue, tuple(limbs), side=-1)]
-    inner = (Loft(_grown(_RIBCAGE, -9)), Loft(_BELLY, 2.3))
-    return [*parts, Part("cavity", None, FAT, inner, ("muscle",))]
+    return [*parts, Part("cavity", None, FAT, (Loft(_grown(_RIBCAGE, -9)), Loft(_BELLY, 2.3)), ("muscle",))]
 
 
 def _lungs() -> list[Part]:
@@ -287,9 +285,7 @@ def _lungs() -> list[Part]:
 def _muscles() -> list[Part]:
     sizes = ((235, 24, 18), (345, 32, 24), (450, 31, 22), (600, 25, 17), (736, 24, 19), (800, 20, 17))
     back = Loft(tuple((z, 34, _spine_depth(z) - 34, width, depth) for z, width, depth in sizes))
-    psoas = _tube(
-        20, (38, -43, 425), (46, -29, 340), (66, -2, 260), (84, 24, 190), (90, 34, 140), (98, 16, 100)
-    )
+    psoas = _tube(20, (38, -43, 425), (46, -29, 340), (66, -2, 260), (84, 24, 190), (90, 34, 140), (98, 16, 100))
     body = ("muscle", "skin_fat")
     under = ("muscle", "gluteus_medius_right", "gluteus_medius_left")
     table = [
@@ -390,12 +386,12 @@ def _bones() -> list[Part]:
         Part("scapula", "peripheral_bones", BONE, scapula),
         Part("clavicle", "peripheral_bones", BONE, _tube(8, (24, 50, 715), (80, 36, 735), (140, -2, 742))),
     ]
-    hip_joint = _ball(90, 2, 152, 23, 23, 23) + _tube(14, (90, 2, 152), (118, -2, 126))
     thigh = ((116, 2, 122), (106, 4, 20), (96, 0, -200))
     arm = ((162, -14, 735), (172, -8, 800), (180, -4, 910))
+    hip_joint = _ball(90, 2, 152, 23, 23, 23) + _tube(14, (90, 2, 152), (118, -2, 126))
     limbs = (("femur", hip_joint, thigh, 14), ("humerus", _ball(162, -14, 735, 22, 22, 22), arm, 12))
     for name, joint, shaft, mm in limbs:
-        hard, marrow = (Tissue(900, 0.6), _tube(mm, *shaft)), (Tissue(90, 1.0), _tube(mm / 2, *shaft))
-        layers = ((SPONGY_BONE, joint), hard, marrow)
-        table += [Part(name, "peripheral_bones", tissue, shapes) for tissue, shapes in layers]
+        table.append(Part(name, "peripheral_bones", SPONGY_BONE, joint))
+        table.append(Part(name, "peripheral_bones", Tissue(900, 0.6), _tube(mm, *shaft)))
+        table.append(Part(name, "peripheral_bones", Tissue(90, 1.0), _tube(mm / 2, *shaft)))  # marrow
     return [side for part in table for side in _pair(part)]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from corpus.errors import SourceError
+from corpus.geometry import Voxels
 from corpus.models import Scaling
-
-if TYPE_CHECKING:
-    Slab = np.ndarray[tuple[int, int, int], np.dtype[Any]]
 
 _LABEL_TYPES: Final = ("uint8", "uint16", "uint32")
 _ROUNDING: Final = 1e-3
@@ -74,7 +72,7 @@ class Cast:
         self.lossless = True
         self.rounded = False
 
-    def __call__(self, slab: Slab) -> Slab:
+    def __call__(self, slab: Voxels) -> Voxels:
         """Return the slab in the stored type, little-endian; the same object where nothing has to change.
 
         Raises
@@ -96,7 +94,7 @@ class Cast:
             raise DoesNotFitError
         return stored
 
-    def _label(self, slab: Slab) -> Slab:
+    def _label(self, slab: Voxels) -> Voxels:
         whole = slab if slab.dtype.kind in "iu" and self._scaling.is_identity else self._decoded(slab)
         low, high = int(whole.min()), int(whole.max())
         if low < 0 or high > np.iinfo(np.uint32).max:
@@ -105,13 +103,15 @@ class Cast:
             raise DoesNotFitError
         return whole.astype(self._target, copy=False)
 
-    def _decoded(self, slab: Slab) -> Slab:
+    def _decoded(self, slab: Voxels) -> Voxels:
         slope, inter = self._scaling.slope, self._scaling.inter
         values = slab.astype(np.float64) * slope + inter
         whole = np.rint(values)
         off = float(np.max(np.abs(values - whole)))
         if not off <= _ROUNDING:
-            raise SourceError("source.label-fractional", f"a label value is off a whole number by {off}", place=self._place)
+            raise SourceError(
+                "source.label-fractional", f"a label value is off a whole number by {off}", place=self._place
+            )
         if np.abs(whole).max() >= 2**53:
             raise SourceError("source.label-range", f"a label value is {np.abs(whole).max()}", place=self._place)
         self.rounded |= off > 0 and self._scaling.is_identity
@@ -120,7 +120,7 @@ class Cast:
         return whole.astype(np.int64)
 
 
-def undo_label_scaling(labels: np.ndarray[Any, Any], dtype: np.dtype[Any], scaling: Scaling) -> np.ndarray[Any, Any]:
+def undo_label_scaling(labels: Voxels, dtype: np.dtype[Any], scaling: Scaling) -> Voxels:
     """Return label values as the source stored them: the inverse of its slope and inter, in its type."""
     raw = (labels.astype(np.float64) - scaling.inter) / scaling.slope
     return (np.rint(raw) if dtype.kind in "iu" else raw).astype(dtype)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import google_crc32c
 from numcodecs import blosc
 
+from corpus.geometry import Voxels
 from corpus.models import CodecChoice
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    Chunk = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 _SHUFFLES: Final = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
 _LEVELS: Final = (1, 2, 3)
@@ -35,7 +30,7 @@ def checksummed(data: bytes) -> bytes:
     return data + struct.pack("<I", google_crc32c.value(data))
 
 
-def encode(chunk: Chunk, choice: CodecChoice) -> bytes:
+def encode(chunk: Voxels, choice: CodecChoice) -> bytes:
     """Return an inner chunk as it is stored.
 
     Parameters
@@ -48,7 +43,7 @@ def encode(chunk: Chunk, choice: CodecChoice) -> bytes:
     return checksummed(blosc.compress(chunk, b"zstd", choice.clevel, _SHUFFLES[choice.shuffle]))
 
 
-def choose(samples: Sequence[Chunk]) -> CodecChoice:
+def choose(samples: Sequence[Voxels]) -> CodecChoice:
     """Return the shuffle and level that store a few of an array's own chunks smallest.
 
     Sizes decide, never times, so that the same voxels give the same choice everywhere.

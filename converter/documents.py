@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import zarr
-from zarr.buffer.cpu import Buffer
+from zarr.abc.buffer import Buffer
+from zarr.buffer import cpu
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from corpus.findings import Finding
     from corpus.labels import Family
     from corpus.models import CodecChoice, CorpusInfo, Level, StoredImage, SubjectInfo
-    from corpus.ome import Json
 
 Objects = dict[str, bytes]
 """Key in the subject's store to bytes, in the order of writing."""
@@ -33,9 +33,7 @@ Objects = dict[str, bytes]
 _DOCUMENT: Final = "zarr.json"
 
 
-def image_objects(
-    image: StoredImage, family: Family | None, findings: tuple[Finding, ...], conversion: Json
-) -> Objects:
+def image_objects(image: StoredImage, family: Family | None, findings: tuple[Finding, ...]) -> Objects:
     """Return all objects of one image but its shards: header, coordinates, then documents from the inside out.
 
     Parameters
@@ -46,13 +44,11 @@ def image_objects(
         Its label table, for a label map.
     findings
         Warnings about it.
-    conversion
-        Software, version and digest of the settings.
     """
     with _compact():
         held: dict[str, Buffer] = {}
         store = MemoryStore(held)
-        attributes = ome.image_attributes(image, family, findings, conversion)
+        attributes = ome.image_attributes(image, family, findings)
         zarr.create_group(store, path=image.path, attributes=attributes)
         _add_header(store, image)
         for number, level in enumerate(image.levels):
@@ -65,29 +61,27 @@ def image_objects(
     return _ordered(own)
 
 
-def subject_objects(
-    images: dict[str, Objects], info: SubjectInfo, corpus: CorpusInfo, release_note: Json
-) -> Objects:
+def subject_objects(images: dict[str, Objects], info: SubjectInfo, corpus: CorpusInfo) -> Objects:
     """Return the documents that make the images of a subject one store; the root's is the last.
 
     Parameters
     ----------
     images
         Objects of each image by its path, as `image_objects` returns them.
-    info, corpus, release_note
+    info, corpus
         For the root's attributes.
     """
     with _compact():
         held: dict[str, Buffer] = {}
         store = MemoryStore(held)
         series = [path for path in images if not path.startswith("ct/")]
-        zarr.create_group(store, attributes=ome.root_attributes(info, corpus, release_note))
+        zarr.create_group(store, attributes=ome.root_attributes(info, corpus))
         zarr.create_group(store, path="OME", attributes=ome.series_attributes(series))
         labels = [path.rpartition("/")[2] for path in images if path.startswith("ct/labels/")]
         if labels and "ct" not in images:
             zarr.create_group(store, path="ct")
         for objects in images.values():
-            held |= {key: Buffer.from_bytes(data) for key, data in objects.items() if key.endswith(_DOCUMENT)}
+            held |= {key: cpu.Buffer.from_bytes(data) for key, data in objects.items() if key.endswith(_DOCUMENT)}
         if labels:
             zarr.create_group(store, path="ct/labels", attributes=ome.labels_attributes(labels))
             zarr.consolidate_metadata(store, path="ct/labels")

@@ -13,12 +13,14 @@ import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
+from numpy.typing import NDArray
 
 from corpus.errors import SourceError
 from corpus.findings import Finding, warning
 from corpus.geometry import Affine, Grid
 from corpus.models import Scaling
 
+FloatArray = NDArray[np.float64]
 Header = Nifti1Header  # Nifti2Header is a subclass
 
 PROBE_BYTES: Final = 544
@@ -159,7 +161,7 @@ def _parse(raw: bytes, place: str) -> Header:
     for size, (at, magic) in _FILE_MAGIC.items():
         found = raw[at : at + 4]
         if found == magic and len(raw) >= size and raw[:4] in (size.to_bytes(4, "little"), size.to_bytes(4, "big")):
-            kind = Nifti1Header if size == 348 else Nifti2Header
+            kind: type[Header] = Nifti1Header if size == 348 else Nifti2Header
             # check=False: nibabel's own checks mend some faults silently and log others; ours follow.
             return kind(raw[:size], check=False)
         if found in _PAIR_MAGIC:
@@ -175,7 +177,7 @@ def _parse(raw: bytes, place: str) -> Header:
 def _dtype(header: Header, place: str) -> str:
     code = int(header["datatype"])
     try:
-        dtype = nib.nifti1.data_type_codes.dtype[code].newbyteorder(header.endianness)
+        dtype = np.dtype(nib.nifti1.data_type_codes.dtype[code]).newbyteorder(header.endianness)  # type: ignore[call-overload]  # typed as any hashable
     except KeyError:
         raise SourceError("source.datatype-unsupported", f"voxel type code {code} is not known", place=place) from None
     if dtype.str[1:] not in _TYPES:
@@ -225,7 +227,7 @@ def _affine(header: Header, shape: tuple[int, int, int], place: str) -> tuple[Af
     return grid.affine, source, findings
 
 
-def _coded(header: Header, form: str, place: str) -> np.ndarray | None:  # type: ignore[type-arg]
+def _coded(header: Header, form: str, place: str) -> FloatArray | None:
     if int(header[f"{form}_code"]) <= 0:
         return None
     if form == "sform":
@@ -236,7 +238,7 @@ def _coded(header: Header, form: str, place: str) -> np.ndarray | None:  # type:
         raise SourceError("source.header-invalid", f"the qform cannot be used: {error}", place=place) from None
 
 
-def _apart_voxels(one: np.ndarray, other: np.ndarray, shape: tuple[int, int, int]) -> float:  # type: ignore[type-arg]
+def _apart_voxels(one: FloatArray, other: FloatArray, shape: tuple[int, int, int]) -> float:
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
     apart_mm = np.linalg.norm(nib.affines.apply_affine(one - other, corners), axis=1)
     return float(apart_mm.max() / max(1e-6, np.linalg.norm(one[:3, :3], axis=0).min()))

@@ -1,9 +1,9 @@
 """A corpus in the shape of ENHANCE.PET whose subjects are made up: for tests, demos and measurements.
 
-Nobody was scanned for it. The body is the one of `converter.anatomy`, a little different for each subject. Grids,
-voxel types, units, spellings and gaps of the spreadsheets follow what is known of the four sources of the corpus.
-The same arguments give the same bytes. NIfTI is written here byte by byte, so that the reader under test has not
-read its own writing.
+Nobody was scanned for it. The body is the one of `converter.anatomy`, a little different for each subject;
+grids, voxel types, units, spellings and gaps of the sheets follow what is known of the corpus. The same
+arguments give the same bytes. NIfTI is put together here byte by byte, so that the reader under test does not
+read what its own library wrote.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from openpyxl.writer.excel import ExcelWriter
 
 from converter.anatomy import SKULL_BASE, Axes, Ellipsoid, Part, Tissue, body_parts, paint
 from corpus.errors import SettingsError
-from corpus.labels import families
+from corpus.labels import Family, families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 type Numbers = npt.NDArray[np.uint8]
 type Triple = tuple[float, float, float]
-type Shape = tuple[int, int, int]
+type Counts = tuple[int, int, int]
 type Row = dict[str, str | float | None]
 
 CT_EXTENT: Final = (500.0, 500.0, SKULL_BASE)
@@ -39,9 +39,9 @@ HALF_LIFE: Final = 6586.2  # of F-18, in seconds
 
 
 class PhantomSize(NamedTuple):
-    """How finely the body is sampled: CT voxels along (x, y, z), and how much coarser the PET is than real ones."""
+    """How finely the body is sampled: CT voxels along (x, y, z), and by how much the PET is coarser."""
 
-    ct_shape: Shape
+    ct_shape: Counts
     pet_divisor: int
 
 
@@ -50,92 +50,63 @@ SIZES: Final = {
     "medium": PhantomSize((256, 256, 144), 2),
     "full": PhantomSize((512, 512, 287), 1),
 }
-_SMALLEST_PET: Final = 72  # voxels across
 
 
 class Grid(NamedTuple):
-    """Where voxels lie: LAS, the first axis running to the patient's left.
+    """Where voxels lie: LAS, the first axis running to the patient's left. All along (x, y, z).
 
-    Attributes
-    ----------
-    shape
-        Voxels along (x, y, z).
-    spacing, origin
-        Voxel size, and centre of voxel (0, 0, 0) in RAS world coordinates, along (x, y, z) in mm.
+    The origin is the centre of voxel (0, 0, 0) in RAS world coordinates; lengths are in mm.
     """
 
-    shape: Shape
+    shape: Counts
     spacing: Triple
     origin: Triple
 
     @classmethod
-    def around(cls, middle: Triple, shape: Shape, extent: Triple) -> Grid:
+    def around(cls, middle: Triple, shape: Counts, extent: Triple) -> Grid:
         """Return the grid that fills a box, given by its middle and extent along (x, y, z) in mm."""
         (nx, ny, nz), (dx, dy, dz) = shape, (e / n for e, n in zip(extent, shape, strict=True))
         x, y, z = middle
         origin = x + (nx - 1) / 2 * dx, y - (ny - 1) / 2 * dy, z - (nz - 1) / 2 * dz
         return cls(shape, (dx, dy, dz), origin)
 
-    def affine(self) -> npt.NDArray[np.float64]:
-        """Return the 4 x 4 matrix from voxel indices (x, y, z, 1) to RAS world mm."""
-        matrix = np.diag((-self.spacing[0], self.spacing[1], self.spacing[2], 1.0))
-        matrix[:3, 3] = self.origin
-        return matrix
-
     def axes(self) -> Axes:
         """Return the world coordinates of the voxel centres in mm along z, y and x."""
         (nx, ny, nz), (dx, dy, dz), (x, y, z) = self
-        lines = ((z, dz, nz), (y, dy, ny), (x, -dx, nx))
-        z_axis, y_axis, x_axis = (
-            (start + step * np.arange(n)).astype(np.float32) for start, step, n in lines
-        )
-        return z_axis, y_axis, x_axis
+        lines = (z + dz * np.arange(nz), y + dy * np.arange(ny), x - dx * np.arange(nx))
+        return lines[0].astype(np.float32), lines[1].astype(np.float32), lines[2].astype(np.float32)
 
 
 class PhantomVolume(NamedTuple):
-    """One file of a subject.
+    """One file of a subject."""
 
-    Attributes
-    ----------
-    name
-        Path in the corpus.
-    voxels
-        Stored values, axis order (x, y, z), x fastest in memory.
-    grid
-        Where they lie.
-    slope
-        Factor from stored values to real ones (HU, Bq/ml or counts); 1 for label maps.
-    """
-
-    name: str
-    voxels: npt.NDArray[Any]
+    name: str  # path in the corpus
+    voxels: npt.NDArray[Any]  # stored values, axis order (x, y, z), x fastest in memory
     grid: Grid
-    slope: float
+    slope: float  # from stored values to HU, Bq/ml or counts; 1 for label maps
 
 
 class Source(NamedTuple):
     """What tells a source institution's scans apart; shape and spacing along (x, y, z), spacing in mm."""
 
-    ct_cell: str  # the institution, as CT-details spells it
-    pt_cell: str  # and as PT-details does: spellings drift between versions of the data card
+    institution: str  # as the sheets spell it, which drifts from the data card
     scanner: str
-    pet_shape: Shape
+    pet_shape: Counts
     pet_spacing: Triple
     pet_type: str  # NumPy's name of the stored type
     units: str  # in DICOM's terms: BQML or CNTS
 
 
 _CAREGGI: Final = "Azienda Ospedaliero Universitaria Careggi (IT)"
-_LEIPZIG: Final = "University Hospital Leipzig (DE)"
 _DAVIS: Final = "University of California Davis (US)\t"
-_AUTOPET: Final = "AutoPET Challenge"
-_MCT: Final = (2.0364201, 2.0364201, 3.0)
 SOURCES: Final = (
-    Source(_AUTOPET, _AUTOPET, "Biograph mCT", (400, 400, 326), _MCT, "<f4", "BQML"),
-    Source(_LEIPZIG, f"{_LEIPZIG}.", "Sensation 16", (168, 168, 290), (4.0728, 4.0728, 3.0), "<i2", "BQML"),
-    Source(_CAREGGI, _CAREGGI, "Gemini TF", (144, 144, 226), (4.0, 4.0, 4.0), "<f4", "CNTS"),
-    Source(_DAVIS, _DAVIS, "uEXPLORER", (256, 256, 320), (2.34375, 2.34375, 2.89), "<u2", "BQML"),
+    Source("AutoPET Challenge", "Biograph mCT", (400, 400, 326), (2.0364201, 2.0364201, 3.0), "<f4", "BQML"),
+    Source("University Hospital Leipzig (DE).", "Biograph 16", (168, 168, 290), (4.07, 4.07, 3), "<i2", "BQML"),
+    Source(_CAREGGI, "Gemini TF", (144, 144, 226), (4, 4, 4), "<f4", "CNTS"),
+    Source(_DAVIS, "uEXPLORER", (256, 256, 320), (2.34, 2.34, 2.89), "<u2", "BQML"),
 )
+# Every so many subjects (first number), one (with this remainder) lacks the cell, as in real sheets.
+_GAPS: Final = {"Age": (5, 2), "Height [m]": (3, 0), "Injection Time": (4, 3), "Weight [kg]": (7, 6)}
 _COUNTS_PER_BQML: Final = 0.21  # of the source that gives counts; no sheet tells it
 # What takes up tracer besides the organs, per diagnosis; only the PET shows it.
 _LESIONS: Final[dict[str, tuple[Ellipsoid, ...]]] = {
@@ -144,6 +115,7 @@ _LESIONS: Final[dict[str, tuple[Ellipsoid, ...]]] = {
     "LYMPHOMA": (Ellipsoid((-26, 14, 372), (12, 12, 22)), Ellipsoid((110, -30, 690), (12, 12, 14))),
     "MELANOMA": (Ellipsoid((92, 14, 488), (13, 13, 13)), Ellipsoid((104, 30, 60), (10, 10, 14))),
 }
+_TISSUES: Final = {"muscle": "skeletal_muscle", "skin_fat": "subcutaneous_fat", "cavity": "visceral_fat"}
 
 
 class Subject(NamedTuple):
@@ -165,38 +137,38 @@ class Subject(NamedTuple):
     @property
     def units_per_suv(self) -> float:
         """PET value, in the unit of the source, of an uptake of 1 g/ml."""
-        left = self.dose * 1e6 * 0.5 ** (self.wait * 60 / HALF_LIFE)
+        left: float = self.dose * 1e6 * 0.5 ** (self.wait * 60 / HALF_LIFE)
         return left / (self.weight * 1000) * (_COUNTS_PER_BQML if self.source.units == "CNTS" else 1)
 
 
 def make_subject(index: int, seed: int = 0) -> Subject:
     """Return the subject with a number, from 1; the same for the same arguments."""
     rng = np.random.default_rng([seed, index])
-    scale = float(rng.uniform(0.94, 1.06)), float(rng.uniform(0.94, 1.06)), float(rng.uniform(0.97, 1.03))
-    fat = float(rng.uniform(9, 24))
-    offsets = rng.uniform(-9, 9, size=5)
+    low, high = (0.94, 0.94, 0.97, 9, 11, 240), (1.06, 1.06, 1.03, 24, 15, 380)
+    wide, deep, tall, fat, noise, dose = rng.uniform(low, high).tolist()
+    aside, before, pet_aside, pet_before, pet_above = rng.uniform(-9, 9, size=5).tolist()
     return Subject(
         number=index,
         source=SOURCES[(index - 1) % len(SOURCES)],
-        scale=scale,
+        scale=(wide, deep, tall),
         parts=[_displaced(part, rng) for part in body_parts(fat)],
-        noise=float(rng.uniform(10, 14)),
-        ct_middle=(float(offsets[0]), float(offsets[1]) - 12, SKULL_BASE / 2),
-        pet_middle=(float(offsets[2]), float(offsets[3]) - 20, SKULL_BASE / 2 + float(offsets[4])),
-        weight=round(72 * scale[0] * scale[1] * scale[2] + (fat - 14) * 1.6, 1),
-        height=round(1.74 * scale[2], 2),
-        dose=round(float(rng.uniform(240, 380)), 1),
+        noise=noise,
+        ct_middle=(aside, before - 12, SKULL_BASE / 2),
+        pet_middle=(pet_aside, pet_before - 20, SKULL_BASE / 2 + pet_above),
+        weight=round(72 * wide * deep * tall + (fat - 14) * 1.6, 1),
+        height=round(1.74 * tall, 2),
+        dose=round(dose, 1),
         wait=int(rng.integers(55, 75)),
         diagnosis=tuple(_LESIONS)[int(rng.integers(len(_LESIONS)))],
     )
 
 
 def _displaced(part: Part, rng: np.random.Generator) -> Part:
-    # Lungs share their borders, and bones and vessels their joints: only the other organs lie a little elsewhere.
+    # Lungs share their borders, bones and vessels their joints: only the other organs lie a little elsewhere.
     if part.family != "organs" or part.name.startswith("lung"):
         return part
-    x, y, z = (float(rng.uniform(-mm, mm)) for mm in (3, 4, 6))
-    return part._replace(shift=(x, y, z))
+    x, y, z = rng.uniform((-3, -4, -6), (3, 4, 6))
+    return part._replace(shift=(float(x), float(y), float(z)))
 
 
 def subject_volumes(index: int, size: str = "small", seed: int = 0) -> Iterator[PhantomVolume]:
@@ -220,9 +192,7 @@ def subject_volumes(index: int, size: str = "small", seed: int = 0) -> Iterator[
     yield PhantomVolume(f"imaging-data/images/CT/{stem}", voxels.T, grid, 1.0)
     yield _pet_volume(subject, divisor, np.random.default_rng([seed, index, 2]))
     for family in families().values():
-        labels = _body_composition(numbers, subject.parts)
-        if family.id != "body_composition":
-            labels = _label_table(subject.parts, family.id)[numbers]
+        labels = _label_map(numbers, subject.parts, family)
         yield PhantomVolume(f"imaging-data/ground-truth/{family.folder}/{stem}", labels.T, grid, 1.0)
 
 
@@ -239,71 +209,60 @@ def _painted(subject: Subject, grid: Grid, parts: list[Part]) -> Numbers:
 def _scan_ct(numbers: Numbers, subject: Subject, rng: np.random.Generator) -> npt.NDArray[np.int16]:
     """Return CT numbers in HU, axis order (z, y, x)."""
     mean = np.array([-1000, *(part.tissue.hu for part in subject.parts)], dtype=np.float32)
-    spread = np.full(mean.shape, subject.noise, dtype=np.float32)
-    spread[0] *= 0.7
-    _, deep, wide = numbers.shape
-    across = [(np.arange(n) - (n - 1) / 2) / (n / 2) for n in (deep, wide)]
-    beyond = across[0][:, None] ** 2 + across[1] ** 2 > 1  # what the scanner does not reconstruct
+    y, x = np.ogrid[-1 : 1 : numbers.shape[1] * 1j, -1 : 1 : numbers.shape[2] * 1j]
+    beyond = y**2 + x**2 > 1  # what the scanner does not reconstruct
     hounsfield = np.empty(numbers.shape, dtype="<i2")
     for number, out in zip(numbers, hounsfield, strict=True):  # slice by slice, for the sake of memory
-        values = rng.standard_normal(number.shape, dtype=np.float32) * spread[number] + mean[number]
+        values = rng.standard_normal(number.shape, dtype=np.float32) * subject.noise + mean[number]
         values[beyond] = -1024
         out[...] = np.clip(np.rint(values), -1024, 3071)
     return hounsfield
 
 
-def _label_table(parts: list[Part], family: str) -> Numbers:
-    """Return the label of each part number in a family."""
-    by_name = families()[family].by_name()
-    return np.array([0, *(by_name[p.name].value if p.family == family else 0 for p in parts)], dtype=np.uint8)
-
-
-def _body_composition(numbers: Numbers, parts: list[Part]) -> Numbers:
-    """Return the tissues in the slices of vertebra L3, axis order (z, y, x)."""
-    by_name = families()["body_composition"].by_name()
-    tissue_of = {"muscle": "skeletal_muscle", "skin_fat": "subcutaneous_fat", "cavity": "visceral_fat"}
-    # Muscles with a label of their own are skeletal muscle all the same: here two families overlap.
-    names = ["skeletal_muscle" if part.family == "muscles" else tissue_of.get(part.name) for part in parts]
-    table = np.array([0, *(by_name[name].value if name else 0 for name in names)], dtype=np.uint8)
-    third = 1 + [part.name for part in parts].index("vertebra_L3")
-    slab = (numbers == third).any(axis=(1, 2))
-    labels = np.zeros_like(numbers)
-    labels[slab] = table[numbers[slab]]
-    return labels
+def _label_map(numbers: Numbers, parts: list[Part], family: Family) -> Numbers:
+    """Return the labels of a family, axis order (z, y, x)."""
+    names = [part.name if part.family == family.id else "" for part in parts]
+    kept = np.full(len(numbers), fill_value=True)  # slices
+    if family.id == "body_composition":
+        # Muscles that have a label of their own are skeletal muscle all the same: two families overlap.
+        names = [_TISSUES.get("muscle" if part.family == "muscles" else part.name, "") for part in parts]
+        kept = (numbers == 1 + [part.name for part in parts].index("vertebra_L3")).any(axis=(1, 2))
+    values = {"": 0, **{label.name: label.value for label in family.labels}}
+    table = np.array([0, *(values[name] for name in names)], dtype=np.uint8)
+    return np.asarray(table[numbers] * kept[:, None, None])
 
 
 def _pet_volume(subject: Subject, divisor: int, rng: np.random.Generator) -> PhantomVolume:
     source = subject.source
-    across = max(-(-source.pet_shape[0] // divisor), _SMALLEST_PET)
+    across = max(-(-source.pet_shape[0] // divisor), 72)  # fewer would not be a picture
     shape = across, across, -(-source.pet_shape[2] // divisor)
     width, depth, height = (n * mm for n, mm in zip(source.pet_shape, source.pet_spacing, strict=True))
     grid = Grid.around(subject.pet_middle, shape, (width, depth, height))
-    lesion = Part("lesion", None, Tissue(40, 9.0), _LESIONS[subject.diagnosis])
-    parts = [*subject.parts, lesion]
+    parts = [*subject.parts, Part("lesion", None, Tissue(40, 9.0), _LESIONS[subject.diagnosis])]
     uptake = np.array([0.02, *(part.tissue.suv for part in parts)], dtype=np.float32)
     values = uptake[_painted(subject, grid, parts)]
-    for row in values:
-        # The fewer the decays, the noisier: the spread of a Poisson process goes with the root.
-        row += np.sqrt(row) * 0.6 * rng.standard_normal(row.shape, dtype=np.float32)
+    for plane in values:
+        # The spread of a Poisson process goes with the root of what is counted.
+        plane += np.sqrt(plane) * 0.6 * rng.standard_normal(plane.shape, dtype=np.float32)  # noqa: PLW2901 - in place
     values = np.maximum(_blurred(values), 0) * np.float32(subject.units_per_suv)
-    stored, slope = _stored_pet(values, np.dtype(source.pet_type))
+    stored, slope = _stored_pet(values, source.pet_type)
     return PhantomVolume(f"imaging-data/images/PT/{subject.number:04d}.nii.gz", stored.T, grid, slope)
 
 
 def _blurred(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the values smoothed with (1, 2, 1) / 4 along each axis, as a scanner's resolution does."""
     for axis in range(3):
-        smooth = values * np.float32(0.5)
+        smooth = values * 0.5
         target, origin = np.moveaxis(smooth, axis, 0), np.moveaxis(values, axis, 0)
-        target[1:] += origin[:-1] * np.float32(0.25)
-        target[:-1] += origin[1:] * np.float32(0.25)
+        target[1:] += origin[:-1] * 0.25
+        target[:-1] += origin[1:] * 0.25
         values = smooth
     return values
 
 
-def _stored_pet(values: npt.NDArray[np.float32], kind: np.dtype[Any]) -> tuple[npt.NDArray[Any], float]:
+def _stored_pet(values: npt.NDArray[np.float32], kind: str) -> tuple[npt.NDArray[Any], float]:
     """Return PET values as a source stores them, axis order (z, y, x), and the slope back to real values."""
-    if kind.kind == "f":
+    if kind == "<f4":
         # DICOM holds a slope for each slice, which leaves float volumes with 32768 different values a slice.
         steps = np.maximum(values.max(axis=(1, 2), keepdims=True), np.float32(1e-3)) / np.float32(32767)
         return (np.rint(values / steps) * steps).astype(kind, copy=False), 1.0
@@ -339,76 +298,55 @@ def write_phantom(
     list of str
         Names of the files, relative to the folder.
     """
-    written: list[str] = []
-
-    def put(name: str, chunks: Sequence[bytes | memoryview], *, squeeze: bool = False) -> None:
-        _write_file(Path(destination, name), chunks, squeeze=squeeze)
+    if size not in SIZES or subjects < 1:
+        raise SettingsError("settings.option", f"cannot make {subjects} {size!r} subjects; sizes are {[*SIZES]}")
+    written = []
+    for name, content in _files([make_subject(number, seed) for number in range(1, subjects + 1)], size, seed):
+        path = Path(destination, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
         written.append(name)
         if progress:
             progress(name)
-
-    if size not in SIZES or subjects < 1:
-        raise SettingsError(
-            "settings.option", f"no phantom of {subjects} subjects, {size}: sizes are {', '.join(SIZES)}"
-        )
-    people = [make_subject(index, seed) for index in range(1, subjects + 1)]
-    put("CT-details.xlsx", [_workbook([_ct_row(person) for person in people])])
-    put(
-        "PT-details.xlsx",
-        [_workbook([_pt_row(person, np.random.default_rng([seed, person.number, 3])) for person in people])],
-    )
-    put("labels.json", [_label_names()])
-    for person in people:
-        for volume in subject_volumes(person.number, size, seed):
-            put(volume.name, [nifti_header(volume), volume.voxels.T.data.cast("B")], squeeze=True)
     return written
 
 
-def _write_file(path: Path, chunks: Sequence[bytes | memoryview], *, squeeze: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as raw:
-        if not squeeze:
-            raw.writelines(chunks)
-            return
-        # No name and no time in the gzip header: the same voxels are the same bytes.
-        with igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as packed:
-            for chunk in chunks:
-                packed.write(chunk)
-
-
-def nifti_header(volume: PhantomVolume) -> bytes:
-    """Return the 352 bytes before the voxels of a NIfTI-1 file, with qform and sform alike."""
-    grid = volume.grid
-    kind = volume.voxels.dtype
-    header = bytearray(352)
-    put = struct.pack_into
-    put("<i", header, 0, 348)
-    put("<8h", header, 40, 3, *grid.shape, 1, 1, 1, 1)
-    put("<2h", header, 70, {"u1": 2, "i2": 4, "f4": 16, "u2": 512}[kind.str[1:]], kind.itemsize * 8)
-    # The last axis is to be flipped (-1) after half a turn about y (quaternion 0, 0, 1, 0): that makes LAS.
-    put("<8f", header, 76, -1, *grid.spacing, 0, 0, 0, 0)
-    put("<3f", header, 108, 352, volume.slope, 0)
-    put("<B", header, 123, 2 | 8)  # mm and seconds
-    put("<80s", header, 148, b"voxshelf phantom: made up, nobody was scanned")
-    put("<2h6f", header, 252, 1, 1, 0, 1, 0, *grid.origin)
-    put("<12f", header, 280, *grid.affine()[:3].ravel())
-    put("<4s", header, 344, b"n+1")
-    return bytes(header)
-
-
-def _label_names() -> bytes:
+def _files(people: list[Subject], size: str, seed: int) -> Iterator[tuple[str, bytes]]:
+    yield "CT-details.xlsx", _workbook([_ct_row(person) for person in people])
+    yield "PT-details.xlsx", _workbook([_pt_row(person, seed) for person in people])
     # The published file has no trachea either, and no released map holds one.
     names = {
         family.folder: {str(label.value): label.name for label in family.labels if label.name != "trachea"}
         for family in families().values()
     }
-    return json.dumps(names, indent=2).encode()
+    yield "labels.json", json.dumps(names, indent=2).encode()
+    for person in people:
+        for volume in subject_volumes(person.number, size, seed):
+            yield volume.name, nifti_bytes(volume)
+
+
+def nifti_bytes(volume: PhantomVolume) -> bytes:
+    """Return a volume as a .nii.gz file; no name and no time in it, so that equal volumes are equal files."""
+    (shape, (dx, dy, dz), (x, y, z)), kind = volume.grid, volume.voxels.dtype
+    header, put = bytearray(352), struct.pack_into
+    put("<i", header, 0, 348)
+    put("<8h", header, 40, 3, *shape, 1, 1, 1, 1)
+    put("<2h", header, 70, {"u1": 2, "i2": 4, "f4": 16, "u2": 512}[kind.str[1:]], kind.itemsize * 8)
+    # The last axis is to be flipped (-1) after half a turn about y (quaternion 0, 0, 1, 0): that makes LAS.
+    put("<8f", header, 76, -1, dx, dy, dz, 0, 0, 0, 0)
+    put("<3f", header, 108, 352, volume.slope, 0)
+    put("<B", header, 123, 2 | 8)  # mm and seconds
+    put("<80s", header, 148, b"voxshelf phantom: made up, nobody was scanned")
+    put("<2h6f", header, 252, 1, 1, 0, 1, 0, x, y, z)
+    put("<12f", header, 280, -dx, 0, 0, x, 0, dy, 0, y, 0, 0, dz, z)
+    put("<4s", header, 344, b"n+1")
+    return igzip.compress(header + volume.voxels.tobytes(order="F"), 1, mtime=0)
 
 
 def _ct_row(person: Subject) -> Row:
     return {
         "Patient": person.number,
-        "Data-Source": person.source.ct_cell,
+        "Data-Source": person.source.institution,
         "Manufacturer Model": person.source.scanner,
         "kVp": 120 if person.number % 3 else 100,
         "Slice Thickness [mm]": 3.0,
@@ -416,35 +354,27 @@ def _ct_row(person: Subject) -> Row:
     }
 
 
-def _pt_row(person: Subject, rng: np.random.Generator) -> Row:
+def _pt_row(person: Subject, seed: int) -> Row:
+    rng = np.random.default_rng([seed, person.number, 3])
     injected = datetime(2015, 1, 1, 8, tzinfo=UTC) + timedelta(seconds=int(rng.integers(6 * 3600)))
-    acquired = injected + timedelta(minutes=person.wait)
     cells: Row = {
         "Patient": person.number,
         "Age": round(float(rng.uniform(24, 86)), 1),
         "Sex": "MfFm"[int(rng.integers(4))],
         "Weight [kg]": person.weight,
         "Height [m]": person.height,
-        "Data-Source": person.source.pt_cell,
+        "Data-Source": person.source.institution,
         "Diagnosis": person.diagnosis,
         "Manufacturer Model": person.source.scanner,
         "Year": int(rng.integers(2009, 2022)),
         "Units": person.source.units,
         "Injected Dose [MBq]": person.dose,
         "Injection Time": f"{injected:%H:%M:%S}",
-        "Acquisition Time": f"{acquired:%H:%M:%S}",
+        "Acquisition Time": f"{injected + timedelta(minutes=person.wait):%H:%M:%S}",
         "Half Life [s]": HALF_LIFE,
     }
-    # Gaps, as real sheets have them: of every so many subjects, one lacks the cell.
-    for name, every, which in (
-        ("Age", 5, 2),
-        ("Height [m]", 3, 0),
-        ("Injection Time", 4, 3),
-        ("Weight [kg]", 7, 6),
-    ):
-        if person.number % every == which:
-            cells[name] = None
-    return cells
+    gaps = {name for name, (every, which) in _GAPS.items() if person.number % every == which}
+    return {name: None if name in gaps else cell for name, cell in cells.items()}
 
 
 def _workbook(rows: list[Row]) -> bytes:
@@ -454,7 +384,7 @@ def _workbook(rows: list[Row]) -> bytes:
     sheet.append(list(rows[0]))
     for row in rows:
         sheet.append(list(row.values()))
-    book.properties.created = book.properties.modified = datetime(2026, 1, 1)  # noqa: DTZ001 - openpyxl has no zones
+    book.properties.created = book.properties.modified = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
     dated, dateless = io.BytesIO(), io.BytesIO()
     # Workbook.save would set the time of modification; its writer does not.
     ExcelWriter(book, zipfile.ZipFile(dated, "w")).save()

@@ -6,17 +6,13 @@ A block at the far edge of an odd axis is incomplete; it is the mean or mode of 
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from corpus.geometry import Triple
-
-    Block = np.ndarray[tuple[int, ...], np.dtype[Any]]
+from corpus.geometry import Triple, Voxels
 
 
-def downsample(array: Block, factors_zyx: Triple, *, is_label: bool) -> Block:
+def downsample(array: Voxels, factors_zyx: Triple, *, is_label: bool) -> Voxels:
     """Return the next level of an array.
 
     Parameters
@@ -37,18 +33,18 @@ def downsample(array: Block, factors_zyx: Triple, *, is_label: bool) -> Block:
     return _mode(even, factors_zyx) if is_label else _mean(even, factors_zyx)
 
 
-def _padded(array: Block, factors_zyx: Triple) -> Block:
+def _padded(array: Voxels, factors_zyx: Triple) -> Voxels:
     # Repeating the last voxel of an odd axis weighs the voxels of the incomplete block equally.
     missing = [(0, -n % f) for n, f in zip(array.shape, factors_zyx, strict=True)]
     return np.pad(array, missing, mode="edge") if any(after for _, after in missing) else array
 
 
-def _views(array: Block, factors_zyx: Triple) -> list[Block]:
+def _views(array: Voxels, factors_zyx: Triple) -> list[Voxels]:
     offsets = product(*(range(f) for f in factors_zyx))
     return [array[tuple(slice(o, None, f) for o, f in zip(offset, factors_zyx, strict=True))] for offset in offsets]
 
 
-def _mean(array: Block, factors_zyx: Triple) -> Block:
+def _mean(array: Voxels, factors_zyx: Triple) -> Voxels:
     if array.dtype.kind == "f":
         return _float_mean(array, factors_zyx)
     shift = sum(f == 2 for f in factors_zyx)
@@ -60,7 +56,7 @@ def _mean(array: Block, factors_zyx: Triple) -> Block:
     return (total >> shift).astype(array.dtype)
 
 
-def _integer_sum(array: Block, factors_zyx: Triple) -> Block:
+def _integer_sum(array: Voxels, factors_zyx: Triple) -> Voxels:
     wide = np.int32 if array.dtype.itemsize <= 2 else np.int64
     total = array
     # Whole planes, then whole rows, then neighbours: the strided sum runs over the least data.
@@ -71,7 +67,7 @@ def _integer_sum(array: Block, factors_zyx: Triple) -> Block:
     return total if total is not array else array.astype(wide)
 
 
-def _float_mean(array: Block, factors_zyx: Triple) -> Block:
+def _float_mean(array: Voxels, factors_zyx: Triple) -> Voxels:
     views = _views(array, factors_zyx)
     total = np.zeros(views[0].shape, dtype=np.float64)
     count = np.zeros(views[0].shape, dtype=np.uint8)
@@ -84,7 +80,7 @@ def _float_mean(array: Block, factors_zyx: Triple) -> Block:
         return (total / count).astype(array.dtype)
 
 
-def _mode(array: Block, factors_zyx: Triple) -> Block:
+def _mode(array: Voxels, factors_zyx: Triple) -> Voxels:
     views = _views(array, factors_zyx)
     result = views[0].copy()
     mixed = np.zeros(result.shape, dtype=bool)
@@ -97,10 +93,10 @@ def _mode(array: Block, factors_zyx: Triple) -> Block:
     return result
 
 
-def _winner(votes: Block) -> Block:
+def _winner(votes: Voxels) -> Voxels:
     counts = (votes[:, None] == votes[None, :]).sum(axis=1)
     # Most votes first; among equals a region before the background, and the smallest value before others.
     preference = np.where(votes > 0, (1 << 33) - votes, 0)
     best = np.argmax((counts << 34) + preference, axis=0)
-    winner: Block = np.take_along_axis(votes, best[None], axis=0)[0]
+    winner: Voxels = np.take_along_axis(votes, best[None], axis=0)[0]
     return winner

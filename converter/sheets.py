@@ -77,7 +77,7 @@ def read_sheet(data: bytes, place: str) -> dict[str, Row]:
     return found
 
 
-def describe_subject(subject: str, ct: Row, pet: Row) -> SubjectInfo:
+def describe_subject(subject: str, ct: Row, pet: Row, corpus_name: str) -> SubjectInfo:
     """Return what the two sheets say of a subject; of a demographic field the PET sheet has the word.
 
     Parameters
@@ -86,6 +86,8 @@ def describe_subject(subject: str, ct: Row, pet: Row) -> SubjectInfo:
         Id.
     ct, pet
         Its rows; empty where a sheet does not list it.
+    corpus_name
+        For the attribution.
     """
     row = {**ct, **pet}
     institutions = {license_of(sheet["source_institution"]).id for sheet in (ct, pet) if "source_institution" in sheet}
@@ -93,12 +95,17 @@ def describe_subject(subject: str, ct: Row, pet: Row) -> SubjectInfo:
     # Two sheets that contradict each other prove nothing: fail closed.
     spdx = license_of(institution).id if len(institutions) == 1 else "unknown"
     known = set(_COLUMNS.values())
-    extra = {f"{kind}: {name}": str(cell) for kind, sheet in (("CT", ct), ("PT", pet)) for name, cell in sheet.items() if name not in known}
+    extra = {
+        f"{kind}: {name}": str(cell)
+        for kind, sheet in (("CT", ct), ("PT", pet))
+        for name, cell in sheet.items()
+        if name not in known
+    }
     return SubjectInfo(
         subject=subject,
         source_institution=institution_of(institution),
         license=spdx,
-        attribution=attribution_of(institution),
+        attribution=attribution_of(institution, corpus_name),
         indication=_text(row.get("indication")),
         sex=_sex(row.get("sex")),
         **{name: _number(row.get(name)) for name in _NUMBERS},

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 import fsspec
 import msgspec
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip
+from isal.igzip_lib import IsalError
 
 from converter.nifti import PROBE_BYTES, VolumeHeader, header_size, read_header
 from corpus.errors import SourceError
+from corpus.geometry import Voxels
 from corpus.models import SourceRecord
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    Slab = np.ndarray[tuple[int, int, int], np.dtype[np.generic]]
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _READ_BYTES: Final = 2**20
@@ -107,7 +107,7 @@ class VolumeStream:
     ) -> None:
         self._stack.close()
 
-    def slabs(self, depth: int) -> Iterator[Slab]:
+    def slabs(self, depth: int) -> Iterator[Voxels]:
         """Yield the voxels as slabs of `depth` slices (the last may have fewer), in the file's type and order.
 
         Inflating and hashing run in a thread of their own, one slab ahead of the caller: both leave the GIL.
@@ -124,7 +124,7 @@ class VolumeStream:
             whoever has seen all slabs knows that the file was sound.
         """
         nz, ny, nx = self.header.grid.shape_zyx
-        slabs: queue.Queue[Slab | Exception | None] = queue.Queue(maxsize=_SLABS_AHEAD)
+        slabs: queue.Queue[Voxels | Exception | None] = queue.Queue(maxsize=_SLABS_AHEAD)
         abandoned = threading.Event()
 
         def produce() -> None:
@@ -153,11 +153,9 @@ class VolumeStream:
     @property
     def record(self) -> SourceRecord:
         """What was read; complete once `slabs` is exhausted."""
-        return SourceRecord(
-            self._source.name, self._raw.size, self._raw.sha256.hexdigest(), self._voxels.hexdigest()
-        )
+        return SourceRecord(self._source.name, self._raw.size, self._raw.sha256.hexdigest(), self._voxels.hexdigest())
 
-    def _read_slab(self, shape_zyx: tuple[int, int, int]) -> Slab:
+    def _read_slab(self, shape_zyx: tuple[int, int, int]) -> Voxels:
         slab = np.empty(shape_zyx, dtype=self.header.dtype)
         view = memoryview(slab).cast("B") if slab.dtype.isnative else memoryview(slab.view(np.uint8)).cast("B")
         filled = len(self._ahead[: len(view)])
@@ -167,7 +165,9 @@ class VolumeStream:
                 got = self._bytes.readinto(view[filled : filled + _READ_BYTES])
                 if not got:
                     expected = f"the header promises {self.header.voxel_bytes} bytes of voxels"
-                    raise SourceError("source.size-mismatch", f"{expected}, the file ends before", place=self._source.name)
+                    raise SourceError(
+                        "source.size-mismatch", f"{expected}, the file ends before", place=self._source.name
+                    )
                 filled += got
         self._voxels.update(view)
         return slab
@@ -225,7 +225,7 @@ def _source_errors(place: str) -> Iterator[None]:
         raise
     except EOFError as error:
         raise SourceError("source.gzip-truncated", str(error), place=place) from error
-    except (BadGzipFile, isal_zlib.error) as error:
+    except (BadGzipFile, IsalError) as error:  # type: ignore[misc]  # isal's stub calls it a variable
         raise SourceError("source.gzip-corrupt", str(error), place=place) from error
     except OSError as error:
         raise SourceError("source.unreadable", f"{type(error).__name__}: {error}", place=place) from error

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 
+from corpus.geometry import Grid, Voxels
+from corpus.labels import Family
 from corpus.models import Region, Scaling, Statistics
 from corpus.regions import Box
-
-if TYPE_CHECKING:
-    from corpus.geometry import Grid
-    from corpus.labels import Family
-
-    Slab = np.ndarray[tuple[int, int, int], np.dtype[Any]]
 
 _SAMPLE_EVERY: Final = 4
 _HIGH_PERCENT: Final = 99.5
@@ -28,15 +24,15 @@ class IntensityStatistics:
         self._sum = 0.0
         self._count = 0
         self._non_finite = 0
-        self._sample: list[np.ndarray[Any, Any]] = []
+        self._sample: list[Voxels] = []
         self._slices = 0
 
-    def update(self, slab: Slab) -> None:
+    def update(self, slab: Voxels) -> None:
         """Take in the next slab of stored values, shape (z, y, x)."""
         first = -self._slices % _SAMPLE_EVERY
         self._slices += len(slab)
         self._sample.append(slab[first::_SAMPLE_EVERY, ::_SAMPLE_EVERY, ::_SAMPLE_EVERY].ravel())
-        values: np.ndarray[Any, Any] = slab
+        values: Voxels = slab
         if slab.dtype.kind == "f" and not (finite := np.isfinite(slab)).all():
             values = slab[finite]
             self._non_finite += slab.size - values.size
@@ -76,9 +72,9 @@ class LabelStatistics:
         self._grid = grid
         self._slices = 0
         # Per axis, value and index: number of voxels. Everything else follows from these three tables.
-        self._counts: tuple[dict[int, Slab], ...] = ({}, {}, {})
+        self._counts: tuple[dict[int, Voxels], ...] = ({}, {}, {})
 
-    def update(self, slab: Slab) -> None:
+    def update(self, slab: Voxels) -> None:
         """Take in the next slab of label values, shape (z, y, x)."""
         first = self._slices
         self._slices += len(slab)
@@ -98,15 +94,13 @@ class LabelStatistics:
     def result(self, family: Family) -> tuple[Region, ...]:
         """Return one region per value that occurs, by value; background is no region."""
         names = {label.value: label.name for label in family.labels}
-        return tuple(
-            self._region(value, names.get(value, f"unexpected_{value}")) for value in sorted(self._counts[0])
-        )
+        return tuple(self._region(value, names.get(value, f"unexpected_{value}")) for value in sorted(self._counts[0]))
 
     def _region(self, value: int, name: str) -> Region:
         rows = [table[value] for table in self._counts]
         voxels = int(rows[0].sum())
         spans = [np.flatnonzero(row)[[0, -1]].tolist() for row in rows]
-        box = Box(tuple(a for a, _ in spans), tuple(b + 1 for _, b in spans))  # type: ignore[arg-type]  # three axes
+        box = Box(tuple(a for a, _ in spans), tuple(b + 1 for _, b in spans))
         mean_zyx = [float(row @ np.arange(len(row))) / voxels for row in rows]
         x, y, z = self._grid.to_world_mm(mean_zyx).tolist()
         whole = Box.whole(self._grid)

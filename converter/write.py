@@ -10,15 +10,15 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from typing import Any
 
-import msgspec
 import numpy as np
 import zarr
 
 from converter import codec, nifti
 from converter.cast import Cast, DoesNotFitError
-from converter.documents import Objects, image_objects
+from converter.documents import image_objects
 from converter.plan import VolumePlan, levels_of
 from converter.pyramid import downsample
 from converter.shards import ShardWriter
@@ -27,15 +27,10 @@ from converter.statistics import IntensityStatistics, LabelStatistics
 from corpus import layout
 from corpus.errors import StoreError
 from corpus.findings import Finding, warning
+from corpus.geometry import Triple, Voxels
 from corpus.labels import families
-from corpus.models import CodecChoice, ObjectRecord, Region, StoredImage, VolumeOutcome, to_json
-
-if TYPE_CHECKING:
-    from corpus.geometry import Triple
-    from corpus.models import Level
-    from corpus.stores import Store
-
-    Slab = np.ndarray[tuple[int, ...], np.dtype[Any]]
+from corpus.models import CodecChoice, Level, ObjectRecord, Region, StoredImage, VolumeOutcome, to_json
+from corpus.stores import Store
 
 _ENCODERS = 2
 
@@ -68,7 +63,7 @@ class RecordedStore:
         return tuple(self._records[key] for key in sorted(self._records))
 
 
-def write_volume(plan: VolumePlan, store: Store, conversion: dict[str, Any]) -> VolumeOutcome:
+def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
     """Convert one volume and write its outcome record.
 
     Parameters
@@ -77,8 +72,6 @@ def write_volume(plan: VolumePlan, store: Store, conversion: dict[str, Any]) -> 
         What to write.
     store
         The mirror.
-    conversion
-        Software, version and settings, for the metadata.
 
     Raises
     ------
@@ -90,7 +83,6 @@ def write_volume(plan: VolumePlan, store: Store, conversion: dict[str, Any]) -> 
     started = time.perf_counter()
     prefix = layout.store_key(plan.subject)
     # Leftovers of a run that was cut short, or of another source.
-    store.delete(f"{prefix}/{plan.path}/scale0")
     _delete_image(store, prefix, plan.path)
     recorded = RecordedStore(store, prefix)
     try:
@@ -99,7 +91,7 @@ def write_volume(plan: VolumePlan, store: Store, conversion: dict[str, Any]) -> 
         _delete_image(store, prefix, plan.path)
         raise
     family = families().get(plan.role)
-    for key, data in image_objects(image, family, findings, conversion).items():
+    for key, data in image_objects(image, family, findings).items():
         recorded.put(key, data)
     read_back(image, store, prefix)
     outcome = VolumeOutcome(
@@ -180,7 +172,7 @@ class _Writing:
             for number, level in enumerate(self._levels)
         ]
         self._steps = [_step(a, b) for a, b in zip(self._levels, self._levels[1:], strict=False)]
-        self._odd: list[list[Slab]] = [[] for _ in self._steps]
+        self._odd: list[list[Voxels]] = [[] for _ in self._steps]
 
     def run(self) -> tuple[StoredImage, tuple[Finding, ...]]:
         with VolumeStream(self._plan.source) as stream:
@@ -196,7 +188,7 @@ class _Writing:
             writer.close(self._choose)
         return self._describe(source)
 
-    def _slabs(self, stream: VolumeStream) -> Iterator[Slab]:
+    def _slabs(self, stream: VolumeStream) -> Iterator[Voxels]:
         depth = self._levels[0].chunk_zyx[0]
         slabs = (self._cast(slab) for slab in stream.slabs(depth))
         if self._plan.reorder.is_identity:
@@ -207,12 +199,12 @@ class _Writing:
         for start in range(0, len(whole), depth):
             yield np.ascontiguousarray(whole[start : start + depth])
 
-    def _write(self, number: int, slab: Slab) -> None:
+    def _write(self, number: int, slab: Voxels) -> None:
         self._writers[number].write(slab, self._choose)
         if number < len(self._steps):
             self._gather(number, slab)
 
-    def _gather(self, number: int, slab: Slab) -> None:
+    def _gather(self, number: int, slab: Voxels) -> None:
         # An odd slice waits for its partner; only the volume's last one may stay alone.
         held = self._odd[number]
         if held:
@@ -223,10 +215,10 @@ class _Writing:
         if even:
             self._descend(number, slab[:even])
 
-    def _descend(self, number: int, slab: Slab) -> None:
+    def _descend(self, number: int, slab: Voxels) -> None:
         self._write(number + 1, downsample(slab, self._steps[number], is_label=self._plan.is_label))
 
-    def _choose(self, samples: list[Slab]) -> CodecChoice:
+    def _choose(self, samples: list[Voxels]) -> CodecChoice:
         if self._codec is None:
             self._codec = codec.choose(samples)
         return self._codec
@@ -254,6 +246,7 @@ class _Writing:
             header=nifti.trimmed(header),
             source_header=plan.header.raw if changed else None,
             array_sha256=self._digest.hexdigest(),
+            software=version("voxshelf"),
             statistics=statistics,
             regions=regions,
         )
@@ -274,7 +267,9 @@ def _label_findings(regions: tuple[Region, ...], plan: VolumePlan) -> Iterator[F
     known = families()[plan.role].by_value()
     unexpected = [region.value for region in regions if region.value not in known]
     if unexpected:
-        yield warning("warning.label-unexpected", plan.place, f"values {unexpected} are not in the table of {plan.role}")
+        yield warning(
+            "warning.label-unexpected", plan.place, f"values {unexpected} are not in the table of {plan.role}"
+        )
 
 
 def _below(recorded: RecordedStore, path: str) -> Callable[[str, bytes], None]:

@@ -111,7 +111,7 @@ _STORE: Final = {
     ),
     "store.denied": Code(
         "The object store refused access.",
-        "Check the credentials and the bucket policy; a public mirror must allow listing, so that a missing key is 404.",
+        "Check the credentials and the bucket policy; without leave to list, S3 answers 403 for a missing key.",
     ),
     "store.read-back": Code(
         "What was read back from the store is not what was written.",
@@ -156,15 +156,15 @@ _NOT_FOUND: Final = {
     "not-found.label": Code(
         "The label map does not hold this label.", "`voxshelf info MIRROR SUBJECT` lists the labels."
     ),
-    "not-found.level": Code(
-        "The volume does not have this level.", "`voxshelf info MIRROR SUBJECT` lists the levels."
-    ),
+    "not-found.level": Code("The volume does not have this level.", "`voxshelf info MIRROR SUBJECT` lists the levels."),
     "not-found.key": Code("There is no such object.", "For a chunk, this means that all its voxels are 0."),
 }
 _REQUEST: Final = {
     "request.key": Code("The key is malformed.", "Keys are relative, without '..', empty segments or backslashes."),
     "request.range": Code("The range lies outside the object.", "Ask for its size with HEAD."),
-    "request.region": Code("The region is empty, or lies outside the volume.", "The box of the volume is in `voxshelf info`."),
+    "request.region": Code(
+        "The region is empty, or lies outside the volume.", "The box of the volume is in `voxshelf info`."
+    ),
     "request.licence": Code(
         "The licence of this subject does not allow it to be served.",
         "A subject whose licence is unknown is never served as open.",

@@ -54,7 +54,9 @@ WARNINGS: Final[dict[str, Code]] = {
         "The axes of the volume are not those of the world; coordinates are distances along the axes.",
         "Use the affine for world positions.",
     ),
-    "warning.units-unknown": Code("The header does not say the spatial unit; millimetres are assumed.", "Check the spacing."),
+    "warning.units-unknown": Code(
+        "The header does not say the spatial unit; millimetres are assumed.", "Check the spacing."
+    ),
     "warning.non-finite": Code("Some voxels are NaN or infinite.", "They are kept, and left out of the statistics."),
 }
 """What a volume may be marked with although it was converted."""

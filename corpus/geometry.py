@@ -10,7 +10,7 @@ World positions are RAS+ millimetres: x grows to the patient's right, y to the f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     FloatArray = NDArray[np.float64]
+
+type Voxels = np.ndarray[Any, np.dtype[Any]]
+"""An array of voxels, shape (z, y, x)."""
 
 Affine = tuple[tuple[float, float, float, float], ...]
 Triple = tuple[int, int, int]

@@ -87,7 +87,13 @@ def families() -> dict[str, Family]:
 
 def _family(entry: dict[str, Any]) -> Family:
     labels = tuple(
-        Label(label["value"], label["name"], label["display"], (label["snomed_ct"] or {}).get("code"), label["side"])
+        Label(
+            label["value"],
+            label["name"],
+            label["display"],
+            (label["snomed_ct"] or {}).get("code"),
+            label["side"],
+        )
         for label in entry["labels"]
     )
     return Family(entry["id"], entry["display"], entry["folder"], labels)

@@ -33,7 +33,9 @@ class License(msgspec.Struct, frozen=True):
 
 UNKNOWN: Final = License("unknown", "Unknown: ask the source before any use", "")
 LICENSES: Final[dict[str, License]] = {
-    "CC-BY-4.0": License("CC-BY-4.0", "Creative Commons Attribution 4.0", "https://creativecommons.org/licenses/by/4.0/"),
+    "CC-BY-4.0": License(
+        "CC-BY-4.0", "Creative Commons Attribution 4.0", "https://creativecommons.org/licenses/by/4.0/"
+    ),
     "CC-BY-NC-4.0": License(
         "CC-BY-NC-4.0",
         "Creative Commons Attribution Non Commercial 4.0",
@@ -80,7 +82,6 @@ def institution_of(text: str | None) -> str | None:
     return known[0] if known else text.strip()
 
 
-def attribution_of(institution: str | None) -> str:
+def attribution_of(institution: str | None, corpus_name: str) -> str:
     """Return the line that a user of the subject has to give."""
-    source = institution_of(institution) or "an unnamed source"
-    return f"ENHANCE.PET 1.6k, images from {source}. doi:10.1038/s41597-026-07218-y"
+    return f"{corpus_name}, images from {institution_of(institution) or 'an unnamed source'}"

@@ -192,6 +192,8 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
         The source's header bytes up to the voxels, where they differ from `header`.
     array_sha256
         Of level 0 as stored: little-endian, C order.
+    software
+        Version of voxshelf that stored it.
     statistics
         Of an intensity volume.
     regions
@@ -214,6 +216,7 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
     header: bytes
     source_header: bytes | None
     array_sha256: str
+    software: str
     statistics: Statistics | None = None
     regions: tuple[Region, ...] = ()
 
@@ -305,8 +308,8 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     info
         As in its root attributes.
-    digests
-        Digest of each volume in the store, by role.
+    volumes
+        What became of each volume, failures included.
     findings
         Gaps and warnings of the subject itself.
     objects
@@ -314,9 +317,14 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     info: SubjectInfo
-    digests: dict[str, str]
+    volumes: tuple[VolumeOutcome, ...]
     findings: tuple[Finding, ...] = ()
     objects: tuple[ObjectRecord, ...] = ()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of each stored volume, by role."""
+        return {volume.role: volume.digest for volume in self.volumes if volume.image is not None}
 
 
 def to_json(value: Any) -> bytes:

@@ -25,7 +25,7 @@ _COLOR: Final = {"ct": "FFFFFF", "pet": "FF8000"}
 _ENDS: Final = {"x": "right-left", "y": "posterior-anterior", "z": "inferior-superior"}
 
 
-def root_attributes(info: SubjectInfo, corpus: CorpusInfo, release_note: Json) -> Json:
+def root_attributes(info: SubjectInfo, corpus: CorpusInfo) -> Json:
     """Return the attributes of a subject's root group.
 
     Parameters
@@ -34,19 +34,22 @@ def root_attributes(info: SubjectInfo, corpus: CorpusInfo, release_note: Json) -
         The subject.
     corpus
         Its corpus.
-    release_note
-        Software and layout version.
     """
     license_ = LICENSES.get(info.license, UNKNOWN)
     return {
         "ome": {"version": OME_VERSION, "bioformats2raw.layout": 3},
         "voxshelf": {
-            **release_note,
+            "layout_version": layout.LAYOUT_VERSION,
             "subject": info.subject,
             "corpus": corpus.name,
             "release": corpus.release,
             "citation": corpus.citation,
-            "license": {"id": license_.id, "name": license_.name, "url": license_.url, "attribution": info.attribution},
+            "license": {
+                "id": license_.id,
+                "name": license_.name,
+                "url": license_.url,
+                "attribution": info.attribution,
+            },
             "source_institution": info.source_institution,
             "indication": info.indication,
             "sex": info.sex,
@@ -68,9 +71,7 @@ def labels_attributes(names: list[str]) -> Json:
     return {"ome": {"version": OME_VERSION, "labels": names}}
 
 
-def image_attributes(
-    image: StoredImage, family: Family | None, findings: tuple[Finding, ...], conversion: Json
-) -> Json:
+def image_attributes(image: StoredImage, family: Family | None, findings: tuple[Finding, ...]) -> Json:
     """Return the attributes of an image group or a label image group.
 
     Parameters
@@ -81,8 +82,6 @@ def image_attributes(
         Its label table, for a label map.
     findings
         Warnings about it.
-    conversion
-        Software, version and digest of the settings.
     """
     ome: Json = {"version": OME_VERSION, "multiscales": [_multiscale(image)]}
     if family is None:
@@ -107,7 +106,11 @@ def image_attributes(
         },
         "array_sha256": image.array_sha256,
         "codec": {"shuffle": image.codec.shuffle, "clevel": image.codec.clevel},
-        "conversion": conversion,
+        "conversion": {
+            "software": "voxshelf",
+            "version": image.software,
+            "layout_version": layout.LAYOUT_VERSION,
+        },
         "warnings": [finding.code for finding in findings],
     }
     if image.source_header is not None:
@@ -145,7 +148,11 @@ def coordinate_attributes(grid: Grid, axis: int) -> Json:
     """Return the attributes of the 1-D coordinate of one array axis."""
     dim = grid.dims[axis]
     if not grid.is_aligned:
-        return {"units": "mm", "long_name": f"distance from voxel 0 along the axis closest to {dim}", "space": "voxel-mm"}
+        return {
+            "units": "mm",
+            "long_name": f"distance from voxel 0 along the axis closest to {dim}",
+            "space": "voxel-mm",
+        }
     return {
         "units": "mm",
         "axis": dim.upper(),
@@ -167,11 +174,19 @@ def _multiscale(image: StoredImage) -> Json:
             "factors": [list(level.factors_zyx) for level in image.levels],
         },
         "axes": [
-            {"name": dim, "type": "space", "unit": "millimeter", "orientation": {"type": "anatomical", "value": value}}
+            {
+                "name": dim,
+                "type": "space",
+                "unit": "millimeter",
+                "orientation": {"type": "anatomical", "value": value},
+            }
             for dim, value in zip(grid.dims, grid.directions, strict=True)
         ],
         "datasets": [
-            {"path": f"scale{number}/{name}", "coordinateTransformations": _transforms(grid, level.factors_zyx)}
+            {
+                "path": f"scale{number}/{name}",
+                "coordinateTransformations": _transforms(grid, level.factors_zyx),
+            }
             for number, level in enumerate(image.levels)
         ],
     }
@@ -196,7 +211,12 @@ def _channel(image: StoredImage) -> Json:
     start, end = _CT_WINDOW_HU
     if image.role != "ct":
         start, end = 0.0, (statistics.high if statistics else None) or 1.0
-    window = {"min": start if low is None else low, "max": end if high is None else high, "start": start, "end": end}
+    window = {
+        "min": start if low is None else low,
+        "max": end if high is None else high,
+        "start": start,
+        "end": end,
+    }
     slope, inter = image.scaling.slope, image.scaling.inter
     stored = {name: (value - inter) / slope for name, value in window.items()}
     return {"active": True, "color": _COLOR[image.role], "label": _DISPLAY[image.role], "window": stored}

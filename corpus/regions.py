@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from corpus.errors import RequestError
 from corpus.geometry import Grid, Triple
@@ -64,7 +65,7 @@ class Box(msgspec.Struct, frozen=True):
     def at_level(self, factors_zyx: Triple) -> Box:
         """Return the smallest box of downsampled voxels that covers this one."""
         stop = [-(-b // f) for b, f in zip(self.stop_zyx, factors_zyx, strict=True)]
-        return _box(np.array(self.start_zyx) // factors_zyx, np.array(stop))
+        return _box(np.array(self.start_zyx) // factors_zyx, stop)
 
     def bounds_mm_ras(self, grid: Grid) -> Bounds:
         """Return the world box that the outer faces of the voxels span, RAS+ mm."""
@@ -99,10 +100,10 @@ def box_of_mm(bbox_mm_ras: Bounds, grid: Grid) -> Box:
     return box
 
 
-def _corners(ranges: list[tuple[float, float]]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _corners(ranges: list[tuple[float, float]]) -> NDArray[np.float64]:
     return np.array(np.meshgrid(*ranges), dtype=np.float64).reshape(3, -1).T
 
 
-def _box(start: np.ndarray, stop: np.ndarray) -> Box:  # type: ignore[type-arg]  # any integer array
-    (z0, y0, x0), (z1, y1, x1) = start.tolist(), stop.tolist()
+def _box(start: ArrayLike, stop: ArrayLike) -> Box:
+    (z0, y0, x0), (z1, y1, x1) = (np.asarray(end, dtype=np.int64).tolist() for end in (start, stop))
     return Box((z0, y0, x0), (z1, y1, x1))

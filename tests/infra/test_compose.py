@@ -103,9 +103,7 @@ def test_our_images_carry_our_version(services: dict[str, dict[str, Any]], name:
 
 
 def test_scheduler_workers_and_job_run_one_image(services: dict[str, dict[str, Any]]) -> None:
-    images = {
-        (services[name]["image"], str(services[name]["build"])) for name in ("scheduler", "worker", "convert")
-    }
+    images = {(services[name]["image"], str(services[name]["build"])) for name in ("scheduler", "worker", "convert")}
     assert len(images) == 1
 
 
@@ -152,8 +150,7 @@ def test_what_faces_strangers_cannot_reach_what_runs_code(services: dict[str, di
 
 def test_the_corpus_is_read_only_and_only_where_it_is_read(services: dict[str, dict[str, Any]]) -> None:
     mounts = {
-        name: [v for v in service.get("volumes", []) if isinstance(v, dict)]
-        for name, service in services.items()
+        name: [v for v in service.get("volumes", []) if isinstance(v, dict)] for name, service in services.items()
     }
     assert {name for name, found in mounts.items() if found} == {"worker", "convert"}
     assert mounts["worker"] == mounts["convert"]  # workers open the very paths that the job names
@@ -201,9 +198,7 @@ def test_docker_and_git_ignore_the_settings() -> None:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_every_server_has_a_health_check_without_a_shell(
-    services: dict[str, dict[str, Any]], name: str
-) -> None:
+def test_every_server_has_a_health_check_without_a_shell(services: dict[str, dict[str, Any]], name: str) -> None:
     check = services[name]["healthcheck"]
     assert check["test"][0] == "CMD"
     assert {"interval", "timeout", "retries", "start_period"} <= set(check)

@@ -92,9 +92,7 @@ def test_only_the_lock_decides_what_is_installed(name: str) -> None:
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_the_final_stage_holds_the_environment_and_nothing_else(name: str) -> None:
     stage = final_stage(name)
-    assert [line for line in stage if line.startswith(("COPY", "ADD"))] == [
-        "COPY --from=build /app/.venv /app/.venv"
-    ]
+    assert [line for line in stage if line.startswith(("COPY", "ADD"))] == ["COPY --from=build /app/.venv /app/.venv"]
     assert not any(line.startswith("RUN") for line in stage)
     assert 'ENTRYPOINT ["voxshelf"]' in stage
 
@@ -110,9 +108,7 @@ def test_the_user_is_a_number_and_not_root(name: str) -> None:
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_what_is_copied_passes_dockerignore(name: str) -> None:
     allowed = {
-        line.removeprefix("!")
-        for line in (ROOT / ".dockerignore").read_text().splitlines()
-        if line.startswith("!")
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
     }
     copied = {
         source

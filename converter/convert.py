@@ -1,0 +1,157 @@
+"""A corpus becomes a mirror: list, plan, write volumes, finish subjects, publish. Re-running does what is missing."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from converter import sheets
+from converter.events import Listener, Published, Report
+from converter.inventory import Inventory, take_inventory
+from converter.publish import completed_subjects, publish, unpublish
+from converter.run import executor
+from converter.schedule import Schedule
+from corpus import layout
+from corpus.errors import SettingsError, SourceError, StoreError
+from corpus.findings import Finding, failure
+from corpus.models import CorpusInfo, SubjectInfo, to_json
+from corpus.stores import SourceListing, Store
+
+REPORT_KEY: Final = f"{layout.PRIVATE}/report.json"
+
+
+class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What to convert, and where to run.
+
+    Attributes
+    ----------
+    subjects
+        Ids; None for all.
+    licenses
+        SPDX ids; None for all.
+    roles
+        Volumes to convert.
+    workers
+        0 for this process, else worker processes of a local cluster.
+    scheduler
+        Address of a running Dask scheduler instead.
+    overwrite
+        Convert selected subjects anew, after taking them out of the tables.
+    corpus
+        Name, release and citation.
+    """
+
+    subjects: frozenset[str] | None = None
+    licenses: frozenset[str] | None = None
+    roles: tuple[str, ...] = layout.roles()
+    workers: int = 0
+    scheduler: str | None = None
+    overwrite: bool = False
+    corpus: CorpusInfo
+
+
+def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen: Listener) -> Report:
+    """Convert what is missing in a mirror, and publish it.
+
+    Parameters
+    ----------
+    source_url, mirror_url
+        Paths or URLs.
+    settings
+        What to convert, and where to run.
+    listen
+        Called with each event, in this thread.
+
+    Returns
+    -------
+    Report
+        A volume that failed is in it, and does not stop the others.
+
+    Raises
+    ------
+    SettingsError
+        Nothing is selected, or a place cannot be used.
+    StoreError
+        The source cannot be listed, or the mirror cannot be published.
+    """
+    store = Store(mirror_url)
+    inventory = take_inventory(source_url)
+    infos, sheet_findings = read_infos(inventory, settings.corpus.name)
+    selected = _select(inventory, infos, settings)
+    done = completed_subjects(store)
+    if settings.overwrite and (redo := [subject for subject in selected if subject in done]):
+        unpublish(store, redo, settings.corpus)
+        done = completed_subjects(store)
+    schedule = Schedule(store, settings.corpus, settings.roles, listen)
+    schedule.failures += [*inventory.findings, *sheet_findings]
+    for subject in selected:
+        schedule.add(inventory.subjects[subject], infos[subject], done.get(subject))
+    with executor(settings.workers, settings.scheduler) as place:
+        schedule.work(place)
+    mirror = publish(store, settings.corpus)
+    listen(Published(mirror.subjects, mirror.licenses))
+    report = schedule.report(mirror)
+    store.put(REPORT_KEY, to_json(report))
+    return report
+
+
+def read_infos(inventory: Inventory, corpus_name: str) -> tuple[dict[str, SubjectInfo], list[Finding]]:
+    """Return what the spreadsheets say of each subject, and what is wrong with the spreadsheets.
+
+    Without a readable sheet every licence is unknown.
+    """
+    rows: dict[str, dict[str, sheets.Row]] = {"ct": {}, "pet": {}}
+    findings = []
+    listing = SourceListing(inventory.url)
+    for name in inventory.sheets:
+        kind = "ct" if name.rpartition("/")[2].casefold().startswith("ct") else "pet"
+        try:
+            rows[kind] |= sheets.read_sheet(listing.read(name), name)
+        except (SourceError, StoreError) as error:
+            findings.append(failure(error, name))
+    infos = {
+        subject: sheets.describe_subject(
+            subject, rows["ct"].get(subject, {}), rows["pet"].get(subject, {}), corpus_name
+        )
+        for subject in inventory.subjects
+    }
+    return infos, findings
+
+
+def parse_subjects(text: str) -> frozenset[str]:
+    """Return the ids of a selection such as ``0001,0003-0010``.
+
+    Raises
+    ------
+    SettingsError
+        A part is neither an id nor a range of ids.
+    """
+    subjects = set()
+    for part in (part.strip() for part in text.split(",")):
+        match = re.fullmatch(r"(\d+)-(\d+)", part)
+        if match:
+            width = len(match[1])
+            subjects |= {f"{number:0{width}d}" for number in range(int(match[1]), int(match[2]) + 1)}
+        elif layout.is_subject_id(part):
+            subjects.add(part)
+        else:
+            raise SettingsError(
+                "settings.option", f"{part!r} is neither an id nor a range like 0003-0010", place="--subjects"
+            )
+    return frozenset(subjects)
+
+
+def _select(inventory: Inventory, infos: dict[str, SubjectInfo], settings: ConvertSettings) -> list[str]:
+    selected = [
+        subject
+        for subject in inventory.subjects
+        if (settings.subjects is None or subject in settings.subjects)
+        and (settings.licenses is None or infos[subject].license in settings.licenses)
+        and any(role in settings.roles for role in inventory.subjects[subject].files)
+    ]
+    if not selected:
+        message = f"no volume is selected; the source has {len(inventory.subjects)} subjects"
+        raise SettingsError("settings.no-subjects", message, place=inventory.url)
+    return selected

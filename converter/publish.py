@@ -1,0 +1,87 @@
+"""The commit of a publication: tables from the outcome records, then ``mirror.json`` last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.metadata import version
+
+import msgspec
+
+from converter import croissant
+from corpus import catalog, layout
+from corpus.catalog import MirrorRecord
+from corpus.errors import LayoutError
+from corpus.labels import label_document
+from corpus.models import CorpusInfo, SubjectOutcome, to_json
+from corpus.stores import Store
+
+
+def completed_subjects(store: Store) -> dict[str, SubjectOutcome]:
+    """Return the outcome record of each subject whose store is complete, in order of their ids.
+
+    Raises
+    ------
+    LayoutError
+        A record cannot be read.
+    StoreError
+        The store failed.
+    """
+    prefix = f"{layout.PRIVATE}/outcomes"
+    keys = [key for key in store.keys(prefix) if key.endswith("/subject.json")]
+    outcomes = {}
+    for key, data in sorted(store.get_many(keys).items()):
+        try:
+            outcome = msgspec.json.decode(data, type=SubjectOutcome)
+        except msgspec.DecodeError as error:
+            message = f"not an outcome record of this version: {error}"
+            raise LayoutError("layout.metadata", message, place=key) from error
+        outcomes[outcome.info.subject] = outcome
+    return outcomes
+
+
+def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
+    """Write the tables of all complete subjects, and commit them.
+
+    A reader that comes between sees tables that ``mirror.json`` does not name yet, and knows by their digests.
+
+    Raises
+    ------
+    StoreError
+        The store failed.
+    """
+    listed = [outcome for outcome in completed_subjects(store).values() if outcome.digests]
+    store.put(layout.LABELS_JSON, to_json(label_document()))
+    records = {}
+    for name, table in catalog.build_tables(listed, corpus).items():
+        data = catalog.table_bytes(table)
+        records[name] = catalog.record_of(name, data, table)
+        store.put(layout.table_key(name), data)
+    mirror = MirrorRecord(
+        layout_version=layout.LAYOUT_VERSION,
+        corpus=corpus,
+        software=version("voxshelf"),
+        subjects=len(listed),
+        licenses=dict(sorted(Counter(outcome.info.license for outcome in listed).items())),
+        tables=records,
+    )
+    store.put(layout.CROISSANT_JSON, croissant.describe(mirror))
+    store.put(layout.MIRROR_JSON, to_json(mirror))
+    return mirror
+
+
+def unpublish(store: Store, subjects: list[str], corpus: CorpusInfo) -> None:
+    """Take subjects out of the tables, then remove their objects.
+
+    In this order, so that no reader is ever pointed to a store that is being removed.
+
+    Raises
+    ------
+    StoreError
+        The store failed.
+    """
+    for subject in subjects:
+        store.delete(layout.subject_outcome_key(subject))
+    publish(store, corpus)
+    for subject in subjects:
+        store.delete(f"{layout.PRIVATE}/outcomes/{subject}")
+        store.delete(layout.store_key(subject))

@@ -1,0 +1,140 @@
+"""Where work runs: this process, a local Dask cluster, or one that is running. The only module that knows Dask.
+
+All three take the same jobs in the same way, so that whatever fails on a cluster can be looked at without one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import dask
+import distributed
+
+from corpus.errors import SettingsError, StoreError
+
+type Job = Callable[..., Any]
+
+
+class Executor(Protocol):
+    """Runs jobs and hands back what they return.
+
+    Attributes
+    ----------
+    slots
+        How many jobs are worth having under way at once.
+    place
+        Where they run, for people.
+    """
+
+    slots: int
+    place: str
+
+    def submit(self, name: str, job: Job, *arguments: Any) -> None:
+        """Start a job; `name` is what people see of it."""
+
+    def next_done(self) -> tuple[str, Any]:
+        """Wait for any job, and return its name and its result, or the exception that ended it."""
+
+
+class Serial:
+    """Runs each job in this process when its result is asked for."""
+
+    slots = 1
+    place = "this process"
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[str, Job, tuple[Any, ...]]] = deque()
+
+    def submit(self, name: str, job: Job, *arguments: Any) -> None:
+        """Put a job into the queue."""
+        self._waiting.append((name, job, arguments))
+
+    def next_done(self) -> tuple[str, Any]:
+        """Run the next job."""
+        name, job, arguments = self._waiting.popleft()
+        try:
+            return name, job(*arguments)
+        except Exception as error:  # noqa: BLE001  # the caller decides, as it does for a cluster's jobs
+            return name, error
+
+
+class Cluster:
+    """Runs jobs on a Dask cluster.
+
+    Parameters
+    ----------
+    client
+        Connected to the scheduler.
+    """
+
+    def __init__(self, client: distributed.Client) -> None:
+        self._client = client
+        self._done = distributed.as_completed()
+        self._names: dict[str, str] = {}
+        # Keys must be new for each run: a scheduler remembers the results of old ones.
+        self._run = uuid.uuid4().hex[:8]
+        self.slots = 2 * max(1, sum(client.nthreads().values()))
+        self.place: str = client.dashboard_link or "a Dask cluster without a dashboard"
+
+    def submit(self, name: str, job: Job, *arguments: Any) -> None:
+        """Send a job to the scheduler; the dashboard shows its name."""
+        key = f"{name}-{self._run}"
+        self._names[key] = name
+        self._done.add(self._client.submit(job, *arguments, key=key, pure=False))
+
+    def next_done(self) -> tuple[str, Any]:
+        """Wait for the next job; a job whose worker died over and over comes back as an error."""
+        future = next(self._done)
+        name = self._names.pop(future.key)
+        if future.status == "finished":
+            result = future.result()
+        else:
+            error = future.exception()
+            lost = isinstance(error, distributed.KilledWorker)
+            result = StoreError("store.worker-lost", str(error), place=name) if lost else error
+        future.release()
+        return name, result
+
+
+@contextmanager
+def executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
+    """Yield the place where jobs run.
+
+    Parameters
+    ----------
+    workers
+        0 for this process, else the number of worker processes of a local cluster.
+    scheduler
+        Address of a running scheduler; takes the place of `workers`.
+
+    Raises
+    ------
+    SettingsError
+        The scheduler cannot be reached.
+    """
+    if scheduler is None and workers == 0:
+        yield Serial()
+        return
+    # A job holds the results of none other, so nothing is ever worth moving to disk.
+    with dask.config.set({"distributed.comm.timeouts.connect": "15s"}):
+        if scheduler is not None:
+            yield from _running(scheduler)
+        else:
+            # One thread each: a job brings its own, for inflating and encoding.
+            options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+            with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+                yield Cluster(client)
+
+
+def _running(scheduler: str) -> Iterator[Executor]:
+    try:
+        client = distributed.Client(scheduler)
+    except (OSError, ValueError, TimeoutError) as error:
+        hint = "Is the scheduler running, and are its host and port right (tcp://host:8786)?"
+        raise SettingsError("settings.option", f"no scheduler answers: {error}", place=scheduler, hint=hint) from error
+    with client:
+        yield Cluster(client)

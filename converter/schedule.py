@@ -1,0 +1,243 @@
+"""Which jobs a conversion consists of, in which order, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converter.events import Listener, Planned, Report, SubjectDone, VolumeDone
+from converter.finish import finish_subject
+from converter.inventory import SubjectFiles
+from converter.plan import VolumePlan, digest_of, plan_volume
+from converter.source import peek_header
+from converter.write import write_volume
+from corpus import layout
+from corpus.errors import SettingsError, SourceError, VoxshelfError
+from corpus.findings import Finding, failure, unexpected, warning
+from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, VolumeOutcome
+from corpus.stores import Store
+
+if TYPE_CHECKING:
+    from converter.nifti import VolumeHeader
+    from converter.run import Executor
+    from corpus.catalog import MirrorRecord
+
+
+class _Subject:
+    """The state of one subject while it is worked on."""
+
+    def __init__(self, files: SubjectFiles, info: SubjectInfo, known: dict[str, VolumeOutcome]) -> None:
+        self.files = files
+        self.info = info
+        self.outcomes = known
+        self.waiting: set[str] = set()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        subject = self.info.subject
+        unknown = () if self.info.license != "unknown" else (self._licence_warning(subject),)
+        return (*self.files.findings, *unknown)
+
+    def _licence_warning(self, subject: str) -> Finding:
+        source = self.info.source_institution
+        message = f"Data-Source is {source!r}" if source else "no spreadsheet names its Data-Source"
+        return warning("warning.licence-unknown", subject, message)
+
+
+def convert_volume(mirror_url: str, plan: VolumePlan) -> VolumeOutcome:
+    """Write one volume; a failure is an outcome too. Runs on a worker."""
+    try:
+        return write_volume(plan, Store(mirror_url))
+    except VoxshelfError as error:
+        return _failed(plan.subject, plan.role, plan.digest, failure(error, plan.place))
+    except Exception as error:  # noqa: BLE001  # one volume must never stop 15,000 others
+        return _failed(plan.subject, plan.role, plan.digest, unexpected(error, plan.place))
+
+
+def complete_subject(
+    mirror_url: str,
+    info: SubjectInfo,
+    corpus: CorpusInfo,
+    volumes: tuple[VolumeOutcome, ...],
+    findings: tuple[Finding, ...],
+) -> SubjectOutcome:
+    """Finish one subject. Runs on a worker."""
+    return finish_subject(Store(mirror_url), info, corpus, volumes, findings)
+
+
+def _failed(subject: str, role: str, digest: str, finding: Finding) -> VolumeOutcome:
+    return VolumeOutcome(subject=subject, role=role, digest=digest, image=None, findings=(finding,))
+
+
+class Schedule:
+    """Feeds an executor with jobs, a bounded number at a time, and keeps what came out.
+
+    Parameters
+    ----------
+    store
+        The mirror.
+    corpus
+        For the subjects' metadata.
+    roles
+        Volumes that are wanted.
+    listen
+        Called with each event.
+
+    Attributes
+    ----------
+    failures, warnings
+        All findings of the run.
+    """
+
+    def __init__(self, store: Store, corpus: CorpusInfo, roles: tuple[str, ...], listen: Listener) -> None:
+        self._store = store
+        self._corpus = corpus
+        self._roles = roles
+        self._listen = listen
+        self._subjects: dict[str, _Subject] = {}
+        self._todo: list[tuple[str, list[str]]] = []
+        self._already = 0
+        self._converted = 0
+        self.failures: list[Finding] = []
+        self.warnings: list[Finding] = []
+
+    def add(self, files: SubjectFiles, info: SubjectInfo, done: SubjectOutcome | None) -> None:
+        """Take in a subject, with what an earlier run made of it."""
+        wanted = {role: digest_of(files, role, info) for role in files.files if role in self._roles}
+        stored = done.digests if done else {}
+        changed = [role for role in wanted if role in stored and stored[role] != wanted[role]]
+        if changed:
+            error = SettingsError(
+                "settings.changed", f"the source of {', '.join(changed)} has changed", place=files.subject
+            )
+            self.failures.append(failure(error))
+            return
+        known = {volume.role: volume for volume in done.volumes if volume.image is not None} if done else {}
+        missing = [role for role in wanted if role not in known]
+        subject = _Subject(files, info, known)
+        for role in list(missing):
+            if outcome := self._interrupted(files.subject, role, wanted[role]):
+                subject.outcomes[role] = outcome
+                missing.remove(role)
+        self._already += len(wanted) - len(missing)
+        self.warnings += subject.findings
+        if missing or done is None or done.info != info or done.findings != subject.findings:
+            self._subjects[files.subject] = subject
+            self._todo.append((files.subject, missing))
+
+    def work(self, place: Executor) -> None:
+        """Run all jobs; returns when the last one is done."""
+        self._listen(self._planned(place.place))
+        jobs = self._jobs(place)
+        running = 0
+        while True:
+            while running < place.slots + 1 and next(jobs, None):
+                running += 1
+            if not running:
+                return
+            name, result = place.next_done()
+            running += self._took(place, name, result) - 1
+
+    def report(self, mirror: MirrorRecord) -> Report:
+        """Return the end of the run."""
+        return Report(
+            self._converted,
+            self._already,
+            tuple(self.failures),
+            tuple(self.warnings),
+            mirror.subjects,
+            mirror.licenses,
+        )
+
+    def _planned(self, place: str) -> Planned:
+        files = [self._subjects[subject].files.files[role] for subject, roles in self._todo for role in roles]
+        return Planned(len(files), sum(file.size for file in files), self._already, place)
+
+    def _interrupted(self, subject: str, role: str, digest: str) -> VolumeOutcome | None:
+        # A volume that was stored by a run which ended before its subject was complete.
+        found = self._store.get_many([layout.outcome_key(subject, role)])
+        for data in found.values():
+            outcome = msgspec.json.decode(data, type=VolumeOutcome)
+            if outcome.digest == digest:
+                return outcome
+        return None
+
+    def _jobs(self, place: Executor) -> Iterator[bool]:
+        for subject, roles in self._todo:
+            state = self._subjects[subject]
+            plans = list(self._plans(state, roles))
+            state.waiting = {plan.role for plan in plans}
+            for plan in plans:
+                place.submit(f"{plan.role} {subject}", convert_volume, self._store.url, plan)
+                yield True
+            if not plans:
+                self._submit_finish(place, state)
+                yield True
+
+    def _plans(self, state: _Subject, roles: list[str]) -> Iterator[VolumePlan]:
+        headers = self._headers(state, roles)
+        for role in roles:
+            try:
+                yield plan_volume(state.files, role, headers, state.info)
+            except SourceError as error:
+                digest = digest_of(state.files, role, state.info)
+                self._keep(state, _failed(state.info.subject, role, digest, failure(error)))
+
+    def _headers(self, state: _Subject, roles: list[str]) -> dict[str, VolumeHeader | SourceError]:
+        headers: dict[str, VolumeHeader | SourceError] = {}
+        # A label map is laid on its CT, also when the CT itself is there already or not wanted.
+        needed = [*roles, *(["ct"] if "ct" in state.files.files and "ct" not in roles else [])]
+        for role in needed:
+            try:
+                headers[role] = peek_header(state.files.files[role])
+            except SourceError as error:
+                headers[role] = error
+        return headers
+
+    def _took(self, place: Executor, name: str, result: Any) -> int:
+        """Take in a result, and return how many jobs followed from it."""
+        if isinstance(result, SubjectOutcome):
+            self._listen(SubjectDone(result.info.subject, result.findings))
+            return 0
+        role, _, subject = name.partition(" ")
+        state = self._subjects[subject]
+        if role == "finish":
+            # Only the store can fail here; the subject stays incomplete, and the next run finishes it.
+            self.failures.append(_finding_of(result, name))
+            return 0
+        if not isinstance(result, VolumeOutcome):
+            result = _failed(subject, role, "", _finding_of(result, name))
+        self._keep(state, result)
+        state.waiting.discard(role)
+        if state.waiting:
+            return 0
+        self._submit_finish(place, state)
+        return 1
+
+    def _keep(self, state: _Subject, outcome: VolumeOutcome) -> None:
+        state.outcomes[outcome.role] = outcome
+        stored = outcome.image is not None
+        self._converted += stored
+        (self.warnings if stored else self.failures).extend(outcome.findings)
+        self._listen(
+            VolumeDone(
+                outcome.subject,
+                outcome.role,
+                stored,
+                state.files.files[outcome.role].size,
+                sum(record.size for record in outcome.objects),
+                outcome.seconds,
+                outcome.findings,
+            )
+        )
+
+    def _submit_finish(self, place: Executor, state: _Subject) -> None:
+        volumes = tuple(state.outcomes[role] for role in layout.roles() if role in state.outcomes)
+        arguments = (self._store.url, state.info, self._corpus, volumes, state.findings)
+        place.submit(f"finish {state.info.subject}", complete_subject, *arguments)
+
+
+def _finding_of(error: Any, place: str) -> Finding:
+    return failure(error, place) if isinstance(error, VoxshelfError) else unexpected(error, place)

@@ -1,0 +1,373 @@
+"""The tables of a mirror and ``mirror.json``, which commits them: columns, writing and reading.
+
+A cell is null where something is not known, never 0 or "". Units are in the names of columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from corpus import layout
+from corpus.errors import LayoutError, NotFoundError
+from corpus.models import CorpusInfo, Region, StoredImage, SubjectOutcome, VolumeOutcome, to_json
+from corpus.stores import Store
+
+Row = dict[str, Any]
+
+_TEXTS: Final = pa.list_(pa.string())
+_CATALOG: Final = pa.schema(
+    {
+        "subject": pa.string(),
+        "corpus": pa.string(),
+        "release": pa.string(),
+        "source_institution": pa.string(),
+        "license": pa.string(),
+        "attribution": pa.string(),
+        "indication": pa.string(),
+        "sex": pa.string(),
+        "age_years": pa.float64(),
+        "weight_kg": pa.float64(),
+        "height_m": pa.float64(),
+        "scanner": pa.string(),
+        "details": pa.string(),
+        "has_ct": pa.bool_(),
+        "has_pet": pa.bool_(),
+        "families_present": _TEXTS,
+        "gaps": _TEXTS,
+        "store": pa.string(),
+        "bytes": pa.int64(),
+    }
+)
+_VOLUMES: Final = pa.schema(
+    {
+        "subject": pa.string(),
+        "volume": pa.string(),
+        "image_path": pa.string(),
+        "array_path": pa.string(),
+        "dims": _TEXTS,
+        "shape_zyx": pa.list_(pa.int64()),
+        "spacing_mm_zyx": pa.list_(pa.float64()),
+        "affine": pa.list_(pa.float64()),
+        "affine_source": pa.string(),
+        "orientation": pa.string(),
+        "aligned": pa.bool_(),
+        "dtype": pa.string(),
+        "dtype_source": pa.string(),
+        "lossless": pa.bool_(),
+        "units": pa.string(),
+        "suv_factor": pa.float64(),
+        "levels": pa.int64(),
+        "min": pa.float64(),
+        "max": pa.float64(),
+        "mean": pa.float64(),
+        "nan_count": pa.int64(),
+        "source_name": pa.string(),
+        "source_size": pa.int64(),
+        "source_sha256": pa.string(),
+        "voxels_sha256": pa.string(),
+        "array_sha256": pa.string(),
+        "bytes": pa.int64(),
+        "warnings": _TEXTS,
+    }
+)
+_REGIONS: Final = pa.schema(
+    {
+        "subject": pa.string(),
+        "family": pa.string(),
+        "value": pa.int64(),
+        "name": pa.string(),
+        "voxels": pa.int64(),
+        "volume_ml": pa.float64(),
+        **{f"{dim}_{end}": pa.int64() for dim in "zyx" for end in ("start", "stop")},
+        **{f"{dim}_{end}_mm": pa.float64() for dim in "xyz" for end in ("min", "max")},
+        **{f"centroid_{dim}_mm": pa.float64() for dim in "xyz"},
+        "touches_edge": pa.bool_(),
+    }
+)
+
+
+class TableRecord(msgspec.Struct, frozen=True):
+    """A table as ``mirror.json`` names it.
+
+    Attributes
+    ----------
+    key
+        In the mirror.
+    size, sha256
+        Of the object.
+    rows
+        Number of rows.
+    """
+
+    key: str
+    size: int
+    sha256: str
+    rows: int
+
+
+class MirrorRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of ``mirror.json``: what one publication consists of.
+
+    Attributes
+    ----------
+    layout_version
+        Of the whole mirror.
+    corpus
+        Name, release and citation.
+    software
+        Version of voxshelf that published it.
+    subjects
+        Number of subjects.
+    licenses
+        Number of subjects by SPDX id.
+    tables
+        By name.
+    """
+
+    layout_version: int
+    corpus: CorpusInfo
+    software: str
+    subjects: int
+    licenses: dict[str, int]
+    tables: dict[str, TableRecord]
+
+
+def build_tables(subjects: Iterable[SubjectOutcome], corpus: CorpusInfo) -> dict[str, pa.Table]:
+    """Return the three tables of a mirror.
+
+    Parameters
+    ----------
+    subjects
+        Complete subjects, in the order of the rows.
+    corpus
+        Their corpus.
+    """
+    subjects = list(subjects)
+    volumes = [volume for subject in subjects for volume in subject.volumes if volume.image is not None]
+    return {
+        "catalog": pa.Table.from_pylist([_catalog_row(subject, corpus) for subject in subjects], _CATALOG),
+        "volumes": pa.Table.from_pylist([_volume_row(volume, _image(volume)) for volume in volumes], _VOLUMES),
+        "regions": pa.Table.from_pylist(
+            [_region_row(volume, _image(volume), region) for volume in volumes for region in _image(volume).regions],
+            _REGIONS,
+        ),
+    }
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """Return a table as Parquet; the same rows give the same bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def record_of(name: str, data: bytes, table: pa.Table) -> TableRecord:
+    """Return what ``mirror.json`` says of a table."""
+    return TableRecord(layout.table_key(name), len(data), hashlib.sha256(data).hexdigest(), table.num_rows)
+
+
+class Catalog:
+    """The tables of a published mirror, in memory.
+
+    Attributes
+    ----------
+    mirror
+        What ``mirror.json`` says.
+    subjects
+        Row of ``catalog.parquet`` by subject.
+    volumes
+        Rows of ``volumes.parquet`` by subject.
+    regions
+        Rows of ``regions.parquet`` by subject.
+    """
+
+    def __init__(self, mirror: MirrorRecord, tables: dict[str, pa.Table]) -> None:
+        self.mirror = mirror
+        self.subjects: dict[str, Row] = {row["subject"]: row for row in tables["catalog"].to_pylist()}
+        self.volumes = _by_subject(tables["volumes"])
+        self.regions = _by_subject(tables["regions"])
+
+    def subject(self, subject: str) -> Row:
+        """Return a subject's row.
+
+        Raises
+        ------
+        NotFoundError
+            The mirror does not list it.
+        """
+        try:
+            return self.subjects[subject]
+        except KeyError:
+            message = f"no subject {subject!r} among {len(self.subjects)}"
+            raise NotFoundError("not-found.subject", message, place=subject) from None
+
+    def volume(self, subject: str, name: str) -> Row:
+        """Return a volume's row; `name` is ``ct``, ``pet``, or a label family.
+
+        Raises
+        ------
+        NotFoundError
+            The mirror does not list the subject, or the subject lacks the volume.
+        """
+        self.subject(subject)
+        rows = {row["volume"].removeprefix("labels/"): row for row in self.volumes.get(subject, [])}
+        try:
+            return rows[name.removeprefix("labels/")]
+        except KeyError:
+            message = f"no volume {name!r}; there are {', '.join(rows)}"
+            raise NotFoundError("not-found.volume", message, place=subject) from None
+
+    def region(self, subject: str, name: str) -> Row:
+        """Return the row of a label that a subject has, by its name.
+
+        Raises
+        ------
+        NotFoundError
+            The mirror does not list the subject, or none of its label maps holds the label.
+        """
+        self.subject(subject)
+        for row in self.regions.get(subject, []):
+            if row["name"] == name:
+                return row
+        raise NotFoundError("not-found.label", f"no label {name!r} in the label maps", place=subject)
+
+
+def read_catalog(store: Store) -> Catalog:
+    """Read a mirror's tables, and check that they are those that ``mirror.json`` commits.
+
+    Raises
+    ------
+    LayoutError
+        This is no published mirror, its layout is not known, or a table is not the committed one.
+    """
+    mirror = read_mirror(store)
+    return Catalog(mirror, {name: _read_table(store, record) for name, record in mirror.tables.items()})
+
+
+def read_mirror(store: Store) -> MirrorRecord:
+    """Read ``mirror.json``.
+
+    Raises
+    ------
+    LayoutError
+        There is none, or its layout version is not known.
+    """
+    try:
+        record = msgspec.json.decode(store.get(layout.MIRROR_JSON), type=MirrorRecord)
+    except NotFoundError as error:
+        raise LayoutError("layout.not-a-mirror", "there is no mirror.json", place=store.url) from error
+    except msgspec.DecodeError as error:
+        raise LayoutError("layout.version", f"mirror.json: {error}", place=store.url) from error
+    if record.layout_version != layout.LAYOUT_VERSION:
+        message = f"layout version {record.layout_version}, this is for {layout.LAYOUT_VERSION}"
+        raise LayoutError("layout.version", message, place=store.url)
+    return record
+
+
+def _read_table(store: Store, record: TableRecord) -> pa.Table:
+    try:
+        data = store.get(record.key)
+    except NotFoundError as error:
+        raise LayoutError("layout.table", "the table is missing", place=record.key) from error
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise LayoutError("layout.table", "its sha256 is not the one in mirror.json", place=record.key)
+    return pq.read_table(io.BytesIO(data))
+
+
+def _by_subject(table: pa.Table) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = {}
+    for row in table.to_pylist():
+        rows.setdefault(row["subject"], []).append(row)
+    return rows
+
+
+def _image(volume: VolumeOutcome) -> StoredImage:
+    if volume.image is None:
+        raise AssertionError("only stored volumes are listed")
+    return volume.image
+
+
+def _bytes(objects: Iterable[Any]) -> int:
+    return sum(record.size for record in objects)
+
+
+def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
+    info = outcome.info
+    stored = {volume.role for volume in outcome.volumes if volume.image is not None}
+    return {
+        **{name: value for name, value in msgspec.structs.asdict(info).items() if name in _CATALOG.names},
+        "corpus": corpus.name,
+        "release": corpus.release,
+        "details": to_json(info.extra).decode() if info.extra else None,
+        "has_ct": "ct" in stored,
+        "has_pet": "pet" in stored,
+        "families_present": [role for role in layout.roles() if layout.is_label(role) and role in stored],
+        "gaps": [layout.volume_name(role) for role in layout.roles() if role not in stored],
+        "store": layout.store_key(info.subject),
+        "bytes": _bytes(outcome.objects) + sum(_bytes(volume.objects) for volume in outcome.volumes),
+    }
+
+
+def _volume_row(volume: VolumeOutcome, image: StoredImage) -> Row:
+    grid, statistics = image.grid, image.statistics
+    return {
+        "subject": volume.subject,
+        "volume": layout.volume_name(volume.role),
+        "image_path": image.path,
+        "array_path": layout.array_path(image.path, 0),
+        "dims": grid.dims,
+        "shape_zyx": grid.shape_zyx,
+        "spacing_mm_zyx": grid.spacing_mm_zyx,
+        "affine": [value for row in grid.affine for value in row],
+        "affine_source": image.affine_source,
+        "orientation": grid.orientation,
+        "aligned": grid.is_aligned,
+        "dtype": image.dtype,
+        "dtype_source": image.dtype_source,
+        "lossless": image.lossless,
+        "units": image.units or None,
+        "suv_factor": None,
+        "levels": len(image.levels),
+        "min": statistics.minimum if statistics else None,
+        "max": statistics.maximum if statistics else None,
+        "mean": statistics.mean if statistics else None,
+        "nan_count": statistics.non_finite if statistics else None,
+        "source_name": image.source.name,
+        "source_size": image.source.size,
+        "source_sha256": image.source.sha256,
+        "voxels_sha256": image.source.voxels_sha256,
+        "array_sha256": image.array_sha256,
+        "bytes": _bytes(volume.objects),
+        "warnings": [finding.code for finding in volume.findings],
+    }
+
+
+def _region_row(volume: VolumeOutcome, image: StoredImage, region: Region) -> Row:
+    # Columns go by the dimension's name, so that isel(z=slice(z_start, z_stop)) is right for permuted axes too.
+    spans = zip(image.grid.dims, region.start_zyx, region.stop_zyx, strict=True)
+    low, high = region.bbox_mm_ras[:3], region.bbox_mm_ras[3:]
+    row: Row = {
+        "subject": volume.subject,
+        "family": volume.role,
+        "value": region.value,
+        "name": region.name,
+        "voxels": region.voxels,
+        "volume_ml": region.volume_ml,
+        "touches_edge": region.touches_edge,
+    }
+    for dim, start, stop in spans:
+        row |= {f"{dim}_start": start, f"{dim}_stop": stop}
+    for axis, dim in enumerate("xyz"):
+        row |= {
+            f"{dim}_min_mm": low[axis],
+            f"{dim}_max_mm": high[axis],
+            f"centroid_{dim}_mm": region.centroid_mm_ras[axis],
+        }
+    return row
