@@ -11,7 +11,8 @@ from corpus.geometry import Voxels
 from corpus.models import Scaling
 
 _LABEL_TYPES: Final = ("uint8", "uint16", "uint32")
-_ROUNDING: Final = 1e-3
+LABEL_ROUNDING: Final = 1e-3
+"""How far a label value may lie off a whole number and still be meant as one."""
 
 
 class DoesNotFitError(Exception):
@@ -108,7 +109,7 @@ class Cast:
         values = slab.astype(np.float64) * slope + inter
         whole = np.rint(values)
         off = float(np.max(np.abs(values - whole)))
-        if not off <= _ROUNDING:
+        if not off <= LABEL_ROUNDING:
             raise SourceError(
                 "source.label-fractional", f"a label value is off a whole number by {off}", place=self._place
             )

@@ -23,8 +23,10 @@ from openpyxl import Workbook
 from openpyxl.writer.excel import ExcelWriter
 
 from converter.anatomy import SKULL_BASE, Axes, Ellipsoid, Part, Tissue, body_parts, paint
+from converter.corpusfile import CORPUS_FILE
 from corpus.errors import SettingsError
 from corpus.labels import Family, families
+from corpus.models import CorpusInfo, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -320,6 +322,7 @@ def _files(people: list[Subject], size: str, seed: int) -> Iterator[tuple[str, b
         for family in families().values()
     }
     yield "labels.json", json.dumps(names, indent=2).encode()
+    yield CORPUS_FILE, to_json(CorpusInfo("voxshelf phantom", f"seed {seed}", "Synthetic: nobody was scanned."))
     for person in people:
         for volume in subject_volumes(person.number, size, seed):
             yield volume.name, nifti_bytes(volume)

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from gzip import BadGzipFile
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-import fsspec
 import msgspec
 import numpy as np
 from isal import igzip
@@ -21,6 +20,7 @@ from converter.nifti import PROBE_BYTES, VolumeHeader, header_size, read_header
 from corpus.errors import SourceError
 from corpus.geometry import Voxels
 from corpus.models import SourceRecord
+from corpus.stores import open_file
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -88,7 +88,7 @@ class VolumeStream:
         self._stack = ExitStack()
         self._voxels = hashlib.sha256()
         with _source_errors(source.name):
-            raw = self._stack.enter_context(fsspec.open(source.url, "rb", compression=None))
+            raw = self._stack.enter_context(open_file(source.url))
             self._raw = _HashingReader(raw)
             self._bytes = _inflated(self._raw)
             probe = self._read(PROBE_BYTES)

@@ -100,7 +100,7 @@ class LabelStatistics:
         rows = [table[value] for table in self._counts]
         voxels = int(rows[0].sum())
         spans = [np.flatnonzero(row)[[0, -1]].tolist() for row in rows]
-        box = Box(tuple(a for a, _ in spans), tuple(b + 1 for _, b in spans))
+        box = Box.of([a for a, _ in spans], [b + 1 for _, b in spans])
         mean_zyx = [float(row @ np.arange(len(row))) / voxels for row in rows]
         x, y, z = self._grid.to_world_mm(mean_zyx).tolist()
         whole = Box.whole(self._grid)

@@ -73,6 +73,10 @@ _SOURCE: Final = {
         "A spreadsheet of the corpus could not be read.",
         "Fetch it again, or save it as .xlsx with the header in the first row; licences are unknown without it.",
     ),
+    "source.corpus-file": Code(
+        "The corpus.json of a source cannot be used.",
+        "It is a JSON object with the texts name, release and citation.",
+    ),
     "source.unexpected": Code(
         "An error that voxshelf does not know stopped this volume.",
         "Please report it with the file's header and the message.",

@@ -30,6 +30,12 @@ class Box(msgspec.Struct, frozen=True):
     stop_zyx: Triple
 
     @classmethod
+    def of(cls, start_zyx: ArrayLike, stop_zyx: ArrayLike) -> Self:
+        """Make a box from any sequences of whole numbers."""
+        (z0, y0, x0), (z1, y1, x1) = (np.asarray(end, dtype=np.int64).tolist() for end in (start_zyx, stop_zyx))
+        return cls((z0, y0, x0), (z1, y1, x1))
+
+    @classmethod
     def whole(cls, grid: Grid) -> Self:
         """Return the box of all voxels of a grid."""
         return cls((0, 0, 0), grid.shape_zyx)
@@ -55,17 +61,17 @@ class Box(msgspec.Struct, frozen=True):
         """Return the part that lies in a volume of the given shape; it may be empty."""
         start = np.clip(self.start_zyx, 0, shape_zyx)
         stop = np.clip(self.stop_zyx, start, shape_zyx)
-        return _box(start, stop)
+        return Box.of(start, stop)
 
     def expanded_mm(self, margin_mm: float, grid: Grid) -> Box:
         """Return the box grown on all sides by at least `margin_mm`, clipped to the grid."""
         margin = np.ceil(margin_mm / np.array(grid.spacing_mm_zyx)).astype(int)
-        return _box(self.start_zyx - margin, self.stop_zyx + margin).clipped(grid.shape_zyx)
+        return Box.of(self.start_zyx - margin, self.stop_zyx + margin).clipped(grid.shape_zyx)
 
     def at_level(self, factors_zyx: Triple) -> Box:
         """Return the smallest box of downsampled voxels that covers this one."""
         stop = [-(-b // f) for b, f in zip(self.stop_zyx, factors_zyx, strict=True)]
-        return _box(np.array(self.start_zyx) // factors_zyx, stop)
+        return Box.of(np.array(self.start_zyx) // factors_zyx, stop)
 
     def bounds_mm_ras(self, grid: Grid) -> Bounds:
         """Return the world box that the outer faces of the voxels span, RAS+ mm."""
@@ -93,7 +99,7 @@ def box_of_mm(bbox_mm_ras: Bounds, grid: Grid) -> Box:
     # A centre that lies on a face belongs to the box; float noise must not push it out.
     start = np.ceil(index.min(axis=0) - 1e-6).astype(int)
     stop = np.floor(index.max(axis=0) + 1e-6).astype(int) + 1
-    box = _box(start, stop).clipped(grid.shape_zyx)
+    box = Box.of(start, stop).clipped(grid.shape_zyx)
     if box.is_empty:
         whole = Box.whole(grid).bounds_mm_ras(grid)
         raise RequestError("request.region", f"no voxel centre lies in {bbox_mm_ras}; the volume spans {whole} mm")
@@ -102,8 +108,3 @@ def box_of_mm(bbox_mm_ras: Bounds, grid: Grid) -> Box:
 
 def _corners(ranges: list[tuple[float, float]]) -> NDArray[np.float64]:
     return np.array(np.meshgrid(*ranges), dtype=np.float64).reshape(3, -1).T
-
-
-def _box(start: ArrayLike, stop: ArrayLike) -> Box:
-    (z0, y0, x0), (z1, y1, x1) = (np.asarray(end, dtype=np.int64).tolist() for end in (start, stop))
-    return Box((z0, y0, x0), (z1, y1, x1))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -174,6 +174,12 @@ class SourceListing:
         with _store_errors(self.url(name)):
             data: bytes = self._fs.cat_file(f"{self._root}/{name}")
         return data
+
+
+def open_file(url: str) -> AbstractContextManager[BinaryIO]:
+    """Return a context manager that opens one file for reading, also a member of an archive, byte for byte."""
+    opened: AbstractContextManager[BinaryIO] = fsspec.open(url, "rb", compression=None)
+    return opened
 
 
 def archive_members(url: str) -> dict[str, int]:

@@ -1,0 +1,211 @@
+"""A mirror as its users see it: tables for finding, xarray for voxels."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import xarray as xr
+
+from converter import nifti
+from converter.cast import undo_label_scaling
+from corpus import layout
+from corpus.catalog import Catalog, Row, read_catalog
+from corpus.errors import LayoutError, NotFoundError
+from corpus.geometry import Grid, Reorder, Triple, Voxels, reorder_onto
+from corpus.models import Scaling
+from corpus.regions import Box, box_of_mm
+from corpus.stores import Store
+
+
+class Volume(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored volume, described by its own metadata alone.
+
+    Attributes
+    ----------
+    row
+        Of ``volumes.parquet``.
+    header
+        NIfTI header bytes of the stored array, as they stand in a file.
+    source_header
+        The source's bytes before the voxels.
+    reorder
+        From the source's voxel order to the stored one.
+    lossless
+        Whether the source's bytes can be had back.
+    """
+
+    row: Row
+    header: bytes
+    source_header: bytes
+    reorder: Reorder
+    lossless: bool
+
+    @property
+    def place(self) -> str:
+        """Name of the volume in messages."""
+        return f"{self.row['subject']}/{self.row['volume']}"
+
+    @property
+    def is_label(self) -> bool:
+        """Whether it is a label map."""
+        return str(self.row["volume"]).startswith("labels/")
+
+    @property
+    def scaling(self) -> Scaling:
+        """From stored to physical numbers."""
+        return Scaling() if self.is_label else nifti.read_header(self.header, self.place).scaling
+
+
+class Mirror:
+    """A published mirror, opened for reading.
+
+    Parameters
+    ----------
+    url
+        Path or URL.
+
+    Raises
+    ------
+    LayoutError
+        It is no published mirror.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.store = Store(url)
+        self.catalog: Catalog = read_catalog(self.store)
+
+    def volume(self, subject: str, name: str) -> Volume:
+        """Describe a volume; `name` is ``ct``, ``pet``, or a label family.
+
+        Raises
+        ------
+        NotFoundError
+            The mirror does not list it.
+        LayoutError
+            Its metadata are missing or not understood.
+        """
+        row = self.catalog.volume(subject, name)
+        with self._open(subject, row["image_path"]) as image:
+            header = nifti.padded(image["nifti"].values.tobytes())
+            attributes = image.attrs["voxshelf"]
+        changed = attributes.get("source_header")
+        if changed is None:
+            return Volume(
+                row=row, header=header, source_header=header, reorder=Reorder(), lossless=attributes["lossless"]
+            )
+        return Volume(
+            row=row,
+            header=header,
+            source_header=base64.b64decode(changed["base64"]),
+            reorder=msgspec.convert({"axes": changed["axes"], "flips": changed["flips"]}, Reorder),
+            lossless=attributes["lossless"],
+        )
+
+    def level(self, volume: Volume, level: int) -> tuple[xr.DataArray, Grid, Triple]:
+        """Open one level of a volume lazily.
+
+        Returns
+        -------
+        tuple
+            The array of stored numbers, its lattice, and its factors against level 0, along the array's axes.
+
+        Raises
+        ------
+        NotFoundError
+            The volume does not have this level.
+        """
+        if not 0 <= level < volume.row["levels"]:
+            message = f"no level {level}; there are levels 0 to {volume.row['levels'] - 1}"
+            raise NotFoundError("not-found.level", message, place=volume.place)
+        image = volume.row["image_path"]
+        opened = self._open(volume.row["subject"], layout.level_path(image, level))
+        array = opened[layout.array_name(image)]
+        attributes = opened.attrs["voxshelf"]
+        a, b, c = attributes["factors"]
+        return array, Grid.of(array.shape, attributes["affine"]), (a, b, c)
+
+    def source_slabs(self, volume: Volume) -> Iterator[Voxels]:
+        """Yield the voxels as the source file has them: its type, byte order and voxel order, first slices first.
+
+        Yields
+        ------
+        ndarray
+            Shape (k, j, i), C-contiguous.
+        """
+        array, _, _ = self.level(volume, 0)
+        header = nifti.read_header(volume.source_header, volume.place)
+        if volume.reorder.is_identity:
+            depth = array.encoding["shards"][0]
+            parts: Iterator[Voxels] = (array[start : start + depth].values for start in range(0, len(array), depth))
+        else:
+            parts = iter([volume.reorder.undo(array.values)])
+        dtype = np.dtype(header.dtype)
+        for part in parts:
+            raw = part
+            if volume.is_label and not header.scaling.is_identity:
+                raw = undo_label_scaling(part, dtype.newbyteorder("="), header.scaling)
+            yield np.ascontiguousarray(raw, dtype=dtype)
+
+    def box_of_label(self, subject: str, label: str, margin_mm: float, volume: Volume) -> Box:
+        """Return the voxels of a volume around a label, with a margin.
+
+        Where the volume does not lie on the label map's lattice, the label's world box decides.
+
+        Raises
+        ------
+        NotFoundError
+            The subject has no such label.
+        RequestError
+            The label lies outside the volume.
+        """
+        region = self.catalog.region(subject, label)
+        family = self.catalog.volume(subject, region["family"])
+        grid = grid_of(volume.row)
+        laid = reorder_onto(grid_of(family), grid)
+        if laid is not None and laid.is_identity:
+            start, stop = ([region[f"{dim}_{end}"] for dim in family["dims"]] for end in ("start", "stop"))
+            return Box.of(start, stop).expanded_mm(margin_mm, grid)
+        low = [region[f"{dim}_min_mm"] - margin_mm for dim in "xyz"]
+        high = [region[f"{dim}_max_mm"] + margin_mm for dim in "xyz"]
+        return box_of_mm((low[0], low[1], low[2], high[0], high[1], high[2]), grid)
+
+    def _open(self, subject: str, group: str) -> xr.Dataset:
+        try:
+            # Stored numbers, not physical ones: an export must not go through floats.
+            opened: xr.Dataset = xr.open_zarr(
+                self.store.zarr(layout.store_key(subject)),
+                group=group,
+                chunks=None,
+                mask_and_scale=False,
+                consolidated=True,
+                zarr_format=3,
+            )
+        except (FileNotFoundError, KeyError, ValueError) as error:
+            message = f"{type(error).__name__}: {error}"
+            raise LayoutError("layout.metadata", message, place=f"{subject}/{group}") from error
+        return opened
+
+
+def grid_of(row: Row) -> Grid:
+    """Return the level-0 lattice of a row of ``volumes.parquet``."""
+    return Grid.of(row["shape_zyx"], np.reshape(row["affine"], (4, 4)))
+
+
+def summary(mirror: Mirror) -> dict[str, Any]:
+    """Return what ``info`` says of a mirror as a whole."""
+    record = mirror.catalog.mirror
+    return {
+        "corpus": record.corpus.name,
+        "release": record.corpus.release,
+        "citation": record.corpus.citation,
+        "layout_version": record.layout_version,
+        "subjects": record.subjects,
+        "licenses": record.licenses,
+        "volumes": sum(len(rows) for rows in mirror.catalog.volumes.values()),
+        "regions": sum(len(rows) for rows in mirror.catalog.regions.values()),
+        "bytes": sum(row["bytes"] for row in mirror.catalog.subjects.values()),
+    }

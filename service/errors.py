@@ -1,0 +1,60 @@
+"""Errors as HTTP answers: one table of statuses, one shape for all."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from corpus.errors import VoxshelfError
+
+STATUS: Final[dict[str, int]] = {
+    "not-found": 404,
+    "request": 400,
+    "request.range": 416,
+    "request.licence": 403,
+    "store": 503,
+    "store.denied": 502,
+    "layout": 503,
+    "settings": 500,
+    "source": 500,
+}
+"""HTTP status of an error's code, or else of its kind. A store that fails is never 404: readers take a missing chunk
+for zeros, and a CT would turn into air without anyone noticing."""
+
+_RETRY_AFTER_S: Final = 2
+
+
+def status_of(error: VoxshelfError) -> int:
+    """Return the HTTP status of an error."""
+    return STATUS.get(error.code, STATUS[error.kind])
+
+
+def answer(error: VoxshelfError) -> Response:
+    """Return the answer to a request that an error ended."""
+    status = status_of(error)
+    headers = {"Cache-Control": "no-store"}
+    if status == 416:
+        headers["Content-Range"] = f"bytes */{error.place}"
+    if status in {502, 503}:
+        headers["Retry-After"] = str(_RETRY_AFTER_S)
+    # The place may name the operator's bucket or folder: it is for the log, not for strangers.
+    return JSONResponse({"code": error.code, "message": error.message, "hint": error.hint}, status, headers)
+
+
+async def on_error(_request: Request, error: Exception) -> Response:
+    """Exception handler for `VoxshelfError`."""
+    if not isinstance(error, VoxshelfError):
+        raise error
+    return answer(error)
+
+
+async def on_http_error(_request: Request, error: Exception) -> Response:
+    """Exception handler for what the framework itself raises: no such route, or a wrong method."""
+    if not isinstance(error, HTTPException):
+        raise error
+    code = "not-found.key" if error.status_code == 404 else "request.parameter"
+    body = {"code": code, "message": str(error.detail), "hint": "The OpenAPI document lists what there is."}
+    return JSONResponse(body, error.status_code, {**(error.headers or {}), "Cache-Control": "no-store"})

@@ -1,0 +1,100 @@
+"""What a mirror offers to readers, and to whom: the reader behind the routes, which knows no HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from corpus import layout
+from corpus.catalog import Catalog, Row, read_catalog, read_mirror
+from corpus.errors import RequestError, VoxshelfError
+from corpus.licenses import LICENSES, UNKNOWN, License
+from corpus.stores import Store
+
+# What clients of older Zarr versions ask for first; no store of ours has them.
+_OTHER_VERSIONS = frozenset({".zarray", ".zattrs", ".zgroup", ".zmetadata"})
+_LONGEST_KEY = 512
+
+
+class Library:
+    """The tables of a mirror, kept fresh, with the rules of who may read what.
+
+    Parameters
+    ----------
+    store
+        The mirror; it need not be published yet.
+    ttl_s
+        For how long tables are used before ``mirror.json`` is looked at again.
+    """
+
+    def __init__(self, store: Store, ttl_s: float) -> None:
+        self._store = store
+        self._ttl_s = ttl_s
+        self._lock = threading.Lock()
+        self._catalog: Catalog | None = None
+        self._looked_s = 0.0
+
+    def catalog(self) -> Catalog:
+        """Return the tables of the newest complete publication; may read from the store.
+
+        Raises
+        ------
+        LayoutError
+            There is no mirror yet, or it is damaged, and no older publication is at hand.
+        StoreError
+            The store failed, and no older publication is at hand.
+        """
+        with self._lock:
+            now_s = time.monotonic()
+            if self._catalog is None or now_s - self._looked_s > self._ttl_s:
+                self._refresh()
+                self._looked_s = now_s
+            if self._catalog is None:
+                raise AssertionError("refreshing gives tables or raises")
+            return self._catalog
+
+    def known(self) -> Catalog | None:
+        """Return the tables at hand if they are fresh, without touching the store."""
+        fresh = time.monotonic() - self._looked_s <= self._ttl_s
+        return self._catalog if fresh else None
+
+    def _refresh(self) -> None:
+        try:
+            if self._catalog is None or read_mirror(self._store) != self._catalog.mirror:
+                self._catalog = read_catalog(self._store)
+        except VoxshelfError:
+            # Tables that are being replaced do not match their digests for a moment: the old ones are still true.
+            if self._catalog is None:
+                raise
+
+
+def license_of_row(row: Row) -> License:
+    """Return the licence of a subject's row; unknown when it is none that we know."""
+    return LICENSES.get(row["license"], UNKNOWN)
+
+
+def readable_key(catalog: Catalog, subject: str, key: str) -> tuple[str, License] | None:
+    """Return the mirror's key of an object of a subject, and its licence; None where no such object can exist.
+
+    Raises
+    ------
+    NotFoundError
+        The mirror does not list the subject.
+    RequestError
+        The key is malformed, or the subject's licence does not allow reading.
+    """
+    check_key(key)
+    license_ = license_of_row(catalog.subject(subject))
+    if not license_.is_known:
+        message = "the licence of this subject is unknown, so it is not served"
+        raise RequestError("request.licence", message, place=subject)
+    if key.rpartition("/")[2] in _OTHER_VERSIONS:
+        return None
+    return f"{layout.store_key(subject)}/{key}", license_
+
+
+def check_key(key: str) -> None:
+    """Raise `RequestError` for a key that no object of ours can have, and that storage might take for a path."""
+    parts = key.split("/")
+    if len(key) > _LONGEST_KEY or any(part in {"", ".", ".."} for part in parts) or "\\" in key or "\0" in key:
+        raise RequestError("request.key", "the key is malformed", place=key[:80])

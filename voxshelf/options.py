@@ -1,0 +1,20 @@
+"""Options that several verbs share, each defined once."""
+
+from __future__ import annotations
+
+import click
+
+source = click.argument("source", metavar="SRC")
+mirror = click.argument("mirror", metavar="MIRROR")
+
+subjects = click.option("--subjects", metavar="IDS", help="Only these subjects, for example 0001,0003-0010.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text, for scripts.")
+workers = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Worker processes of a local Dask cluster; 0 runs in this process. Default: one per processor.",
+)
+scheduler = click.option(
+    "--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, for example tcp://host:8786."
+)

@@ -1,0 +1,120 @@
+"""The verb ``convert``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+import msgspec
+
+from converter.convert import ConvertSettings, convert, parse_subjects
+from converter.corpusfile import read_corpus
+from converter.events import Event, Planned, Report, VolumeDone
+from corpus import layout
+from corpus.errors import SettingsError
+from corpus.licenses import LICENSES
+from voxshelf import options
+from voxshelf.display import WorkBar, console, print_findings, print_json
+
+
+@click.command()
+@options.source
+@options.mirror
+@options.subjects
+@click.option(
+    "--license", "licenses", multiple=True, metavar="SPDX", help="Only subjects under this licence; repeatable."
+)
+@click.option("--volumes", metavar="LIST", help="Only these, from ct, pet, labels and the families. Default: all.")
+@options.workers
+@options.scheduler
+@click.option("--overwrite", is_flag=True, help="Convert the selected subjects anew; they are unpublished first.")
+@click.option("--release", metavar="TEXT", help="Release of the corpus, for example 2025; it is kept in the tables.")
+@options.as_json
+def command(source: str, mirror: str, *, as_json: bool, **choices: Any) -> None:
+    """Turn the corpus SRC into the mirror MIRROR.
+
+    SRC and MIRROR are folders, or URLs such as s3://bucket/prefix. Run it again at any time: it does only what is
+    missing, and goes on where it was stopped. A file that is bad is reported and left out; everything else goes on.
+
+    \b
+    Examples:
+      voxshelf convert /data/ENHANCE-PET mirror
+      voxshelf convert s3://corpus s3://public/mirror --license CC-BY-4.0 --scheduler tcp://head:8786
+      voxshelf convert corpus mirror --subjects 0001-0010 --volumes ct,organs --workers 0
+
+    Exit status: 0 all done, 1 some volumes failed and are listed.
+    """
+    settings = _settings(source, **choices)
+    with WorkBar("converting") as bar:
+
+        def listen(event: Event) -> None:
+            if as_json:
+                print_json(event)
+            if isinstance(event, Planned):
+                bar.expect(event.volumes)
+                _say(f"{event.volumes} volumes to convert, {event.already} are there already; at {event.place}")
+            elif isinstance(event, VolumeDone):
+                bar.advance(event.source_bytes, failed=not event.stored)
+
+        report = convert(source, mirror, settings, listen)
+    if as_json:
+        print_json({"type": "report", **msgspec.to_builtins(report)})
+    else:
+        _print_report(report, mirror)
+    sys.exit(1 if report.failures else 0)
+
+
+def _settings(
+    source: str,
+    *,
+    subjects: str | None,
+    licenses: tuple[str, ...],
+    volumes: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    overwrite: bool,
+    release: str | None,
+) -> ConvertSettings:
+    for spdx in licenses:
+        if spdx not in LICENSES:
+            raise SettingsError("settings.option", f"{spdx!r} is none of {', '.join(LICENSES)}", place="--license")
+    corpus = read_corpus(source)
+    return ConvertSettings(
+        subjects=parse_subjects(subjects) if subjects else None,
+        licenses=frozenset(licenses) or None,
+        roles=_roles(volumes),
+        workers=(os.cpu_count() or 1) if workers is None else workers,
+        scheduler=scheduler,
+        overwrite=overwrite,
+        corpus=msgspec.structs.replace(corpus, release=release) if release else corpus,
+    )
+
+
+def _roles(volumes: str | None) -> tuple[str, ...]:
+    if volumes is None:
+        return layout.roles()
+    names = {name.strip() for name in volumes.split(",")}
+    if "labels" in names:
+        names = names - {"labels"} | {role for role in layout.roles() if layout.is_label(role)}
+    unknown = names - set(layout.roles())
+    if unknown:
+        choices = ", ".join((*layout.roles(), "labels"))
+        raise SettingsError("settings.option", f"{sorted(unknown)} are none of {choices}", place="--volumes")
+    return tuple(role for role in layout.roles() if role in names)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _print_report(report: Report, mirror: str) -> None:
+    print_findings("Failed", report.failures)
+    print_findings("Worth a look", report.warnings)
+    licenses = ", ".join(f"{spdx} {count}" for spdx, count in report.licenses.items())
+    console().print(
+        f"{report.converted} volumes converted, {report.already} were there, {len(report.failures)} failures; "
+        f"{report.subjects} subjects published in {mirror} ({licenses})",
+        markup=False,
+    )
