@@ -141,9 +141,9 @@ class Bucket:
                 meta = await obstore.head_async(self._store, key)
                 return _opened(meta, *_resolve(wanted, meta["size"]), _no_pieces())
             result = await obstore.get_async(self._store, key, options=_options(wanted))
-        except UpstreamNotFoundError as error:
+        except (FileNotFoundError, UpstreamNotFoundError) as error:
             raise NotFoundError("not-found.key", "there is no such object", place=key) from error
-        except (PermissionDeniedError, UnauthenticatedError) as error:
+        except (PermissionError, PermissionDeniedError, UnauthenticatedError) as error:
             raise StoreError("store.denied", "the object store refused access", place=key) from error
         except (BaseError, OSError) as error:
             await self._refuse_range(key, wanted)
