@@ -37,6 +37,9 @@ format: .venv/.synced  ## let ruff format and mend the code
 docs: .venv/.synced  ## write docs/cli.md anew from --help
 	$(BIN)/python -m docs.generate
 
+bench-convert: .venv/.synced  ## one full CT: voxshelf beside nii2zarr and the limit, in one run
+	$(BIN)/python -m bench.convert
+
 lock:  ## resolve pyproject.toml anew into uv.lock
 	uv lock
 

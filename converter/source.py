@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _READ_BYTES: Final = 2**20
+_MOST_INFLATION: Final = 1040
+"""Deflate never grows data by more than 1032 times: a header that promises more is refused before memory is spent."""
 _SLABS_AHEAD: Final = 1
 
 
@@ -97,6 +99,9 @@ class VolumeStream:
             head = probe + self._read(rest) if rest > 0 else probe
         cut = len(head) if rest >= 0 else rest
         self.header: VolumeHeader = read_header(head[:cut], source.name)
+        if self.header.voxel_bytes > _MOST_INFLATION * source.size:
+            promised = f"the header promises {self.header.voxel_bytes} bytes of voxels"
+            raise SourceError("source.size-mismatch", f"{promised}, the file has {source.size} bytes", place=source.name)
         self._ahead = head[cut:] if rest < 0 else b""
 
     def __enter__(self) -> Self:

@@ -278,7 +278,9 @@ def _read_table(store: Store, record: TableRecord) -> pa.Table:
         raise LayoutError("layout.table", "the table is missing", place=record.key) from error
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise LayoutError("layout.table", "its sha256 is not the one in mirror.json", place=record.key)
-    return pq.read_table(io.BytesIO(data))
+    # Without threads: the tables are small, and pyarrow's thread pool hangs or aborts a short process at its end
+    # when it read from a Python object. https://github.com/apache/arrow/issues/50482
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
 
 
 def _by_subject(table: pa.Table) -> dict[str, list[Row]]:

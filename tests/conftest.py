@@ -88,13 +88,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mirror(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def phantom_mirror(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The corpus, converted in this process. Tests must not change it."""
     folder = tmp_path_factory.mktemp("mirror")
     settings = ConvertSettings(workers=0, corpus=read_corpus(str(corpus)))
     report = convert(str(corpus), str(folder), settings, lambda _: None)
     assert not report.failures
     return folder
+
+
+@pytest.fixture(scope="session")
+def mirror(phantom_mirror: Path) -> Path:
+    """The mirror under a short name, which a folder may use for another one."""
+    return phantom_mirror
 
 
 @pytest.fixture(scope="session")
@@ -114,9 +120,9 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., object]:
 
 
 @pytest.fixture(scope="session")
-def served(mirror: Path, serve: Callable[..., object]) -> Iterator[str]:
+def served(phantom_mirror: Path, serve: Callable[..., object]) -> Iterator[str]:
     """Base URL of a service of the mirror."""
-    with serve(mirror) as base:  # type: ignore[attr-defined]
+    with serve(phantom_mirror) as base:  # type: ignore[attr-defined]
         yield base
 
 

@@ -68,5 +68,5 @@ def _row(base: str, subject: str, catalog: Catalog) -> str:
 def _example(base: str, subject: str) -> str:
     return f"""<pre>import xarray as xr  # pip install xarray zarr fsspec aiohttp
 
-tree = xr.open_datatree("{base}/zarr/{escape(subject)}{layout.STORE_SUFFIX}", engine="zarr", zarr_format=3, chunks=None)
+tree = xr.open_datatree("{base}/zarr/{escape(subject)}{layout.STORE_SUFFIX}", engine="zarr", zarr_format=3)
 print(tree)</pre>"""

@@ -57,5 +57,5 @@ def _with_links(request: Request, row: Row) -> Row:
     if not license_of_row(row).is_known:
         return {**row, "url": None, "python": None}
     url = f"{str(request.base_url).rstrip('/')}/zarr/{row['subject']}{layout.STORE_SUFFIX}"
-    line = f'xr.open_datatree("{url}", engine="zarr", zarr_format=3, chunks=None)'
+    line = f'xr.open_datatree("{url}", engine="zarr", zarr_format=3)'
     return {**row, "url": url, "python": f"import xarray as xr; tree = {line}"}

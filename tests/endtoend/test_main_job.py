@@ -56,7 +56,7 @@ def test_a_region_in_millimetres_is_what_nibabel_reads_there(wire: Wire, corpus:
 
 
 def test_a_label_chosen_from_the_table_is_what_nibabel_reads(wire: Wire, mirror: Path, corpus: Path) -> None:
-    regions = pd.read_parquet(mirror / "regions.parquet")
+    regions = pd.read_parquet(mirror / "regions.parquet", use_threads=False)
     liver = regions[(regions.subject == SUBJECT) & (regions.name == "liver")].iloc[0]
     tree = open_subject(wire.base)
     wire.reset()
@@ -85,9 +85,10 @@ def test_a_small_region_costs_a_small_part_of_the_file(tmp_path: Path, serve: ob
         wire = Counter(base)
         tree = open_subject(wire.base)
         opening = wire.bytes_received
-        spleen = {row["name"]: row for row in pd.read_parquet(tmp_path / "mirror/regions.parquet").to_dict("records")}[
-            "spleen"
-        ]
+        spleen = {
+            row["name"]: row
+            for row in pd.read_parquet(tmp_path / "mirror/regions.parquet", use_threads=False).to_dict("records")
+        }["spleen"]
         box = {dim: slice(spleen[f"{dim}_start"], spleen[f"{dim}_stop"]) for dim in "zyx"}
         assert tree["ct/scale0/ct"].isel(box).values.size > 1000
         wire.close()

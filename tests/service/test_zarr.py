@@ -164,7 +164,11 @@ def test_every_status_can_be_read_by_a_page_of_another_origin(client: httpx.Clie
 
 
 def test_preflight_allows_ranges(client: httpx.Client) -> None:
-    asked = {"Origin": "https://x.org", "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "range"}
+    asked = {
+        "Origin": "https://x.org",
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "range",
+    }
     answer = client.options(url(CHUNK), headers=asked)
     assert answer.status_code == 204
     assert "Range" in answer.headers["access-control-allow-headers"]

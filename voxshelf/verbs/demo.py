@@ -95,7 +95,7 @@ def _read_back(mirror: Path, base: str) -> None:
     catalog = Mirror(str(mirror)).catalog
     region = catalog.region(_SUBJECT, _LABEL)
     started = time.perf_counter()
-    tree = xr.open_datatree(f"{base}/zarr/{_SUBJECT}{layout.STORE_SUFFIX}", engine="zarr", zarr_format=3, chunks=None)
+    tree = xr.open_datatree(f"{base}/zarr/{_SUBJECT}{layout.STORE_SUFFIX}", engine="zarr", zarr_format=3)
     box = {dim: slice(region[f"{dim}_start"], region[f"{dim}_stop"]) for dim in "zyx"}
     ct = tree["ct/scale0/ct"].isel(box)
     organ = tree[f"ct/labels/{region['family']}/scale0/{region['family']}"].isel(box)
@@ -113,7 +113,7 @@ def _explain(base: str) -> None:
 Paste into a notebook (pip install xarray zarr fsspec aiohttp; nothing of ours):
 
     import xarray as xr
-    tree = xr.open_datatree("{base}/zarr/{_SUBJECT}{layout.STORE_SUFFIX}", engine="zarr", zarr_format=3, chunks=None)
+    tree = xr.open_datatree("{base}/zarr/{_SUBJECT}{layout.STORE_SUFFIX}", engine="zarr", zarr_format=3)
     ct = tree["ct/scale0/ct"]
     ct.sel(z=ct.z[36], method="nearest").plot(cmap="gray", vmin=-160, vmax=240)
 

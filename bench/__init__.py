@@ -1,0 +1,1 @@
+"""Measurements that compare with a peer or a limit in the same run."""

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voxshelf.cli import VERBS
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_help_teaches(voxshelf: Run, verb: str) -> None:
+    done = voxshelf(verb, "--help")
+    assert done.stdout.startswith(f"Usage: voxshelf {verb}")
+    assert verb == "demo" or "Example" in done.stdout
+
+
+def test_phantom_then_inventory(voxshelf: Run, tmp_path: Path) -> None:
+    made = voxshelf("phantom", tmp_path / "c", "--subjects", "2", "--seed", "5")
+    assert "of 2 subjects" in made.stdout
+    (tmp_path / "c/imaging-data/images/PT/0002.nii.gz").unlink()
+    text = voxshelf("inventory", tmp_path / "c").stdout
+    assert "0001" in text
+    assert "CC-BY-NC-4.0" in text
+    assert "0002/pet" in text
+    shown = json.loads(voxshelf("inventory", tmp_path / "c", "--json").stdout)
+    assert list(shown["subjects"]["0002"]["files"]) == [
+        "ct", "body_composition", "cardiac", "muscles", "organs", "peripheral_bones", "ribs", "vertebrae",
+    ]  # fmt: skip
+
+
+def test_json_of_convert_is_one_event_a_line(voxshelf: Run, corpus: Path, tmp_path: Path) -> None:
+    done = voxshelf("convert", corpus, tmp_path / "m", "--workers", "2", "--volumes", "ribs", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    kinds = [event["type"] for event in events]
+    assert (kinds[0], kinds[-2:]) == ("planned", ["published", "report"])
+    assert sorted(kinds[1:-2]) == ["subject"] * 4 + ["volume"] * 4
+    assert events[-1]["converted"] == 4
+
+
+def test_info_of_a_mirror_and_of_a_subject(voxshelf: Run, mirror: Path) -> None:
+    text = voxshelf("info", mirror).stdout
+    assert "voxshelf phantom" in text
+    assert all(subject in text for subject in ("0001", "0002", "0003", "0004"))
+    text = voxshelf("info", mirror, "0002").stdout
+    assert "labels/organs" in text
+    assert "liver" in text
+    body = json.loads(voxshelf("info", mirror, "0002", "--json").stdout)
+    assert len(body["volumes"]) == 9
+
+
+def test_export_says_whether_it_is_the_source_s_bytes(voxshelf: Run, mirror: Path, tmp_path: Path) -> None:
+    done = voxshelf("export", mirror, "0001", "ct", tmp_path / "ct.nii.gz")
+    assert "byte-identical" in done.stdout
+    done = voxshelf("export", mirror, "0001", "ct", tmp_path / "b.nii", "--bbox-mm", "-50,-50,300,50,50,400")
+    assert "byte-identical" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (["convert"], 2, "Missing argument"),
+        (["convert", "nowhere", "m"], 2, "settings.url"),
+        (["convert", "CORPUS", "m", "--license", "MIT"], 2, "settings.option"),
+        (["convert", "CORPUS", "m", "--volumes", "mr"], 2, "settings.option"),
+        (["convert", "CORPUS", "m", "--subjects", "7777"], 2, "settings.no-subjects"),
+        (["info", "nowhere"], 5, "layout.not-a-mirror"),
+        (["info", "MIRROR", "7777"], 6, "not-found.subject"),
+        (["export", "MIRROR", "0001", "mr", "x.nii"], 6, "not-found.volume"),
+        (["export", "MIRROR", "0001", "ct", "x.nii", "--bbox-mm", "1,2,3"], 2, "settings.option"),
+        (["verify", "gopher://x"], 2, "settings.url"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_errors_have_a_code_a_hint_and_their_exit_status(
+    voxshelf: Run, corpus: Path, mirror: Path, arguments: list[str], status: int, code: str
+) -> None:
+    places = {"CORPUS": str(corpus), "MIRROR": str(mirror)}
+    done = voxshelf(*[places.get(argument, argument) for argument in arguments], status=status)
+    assert code in done.stderr
+    assert "Traceback" not in done.stderr
+    assert code[0].isupper() or "hint: " in done.stderr
+
+
+def test_verify_tells_faults_by_its_exit_status(voxshelf: Run, mirror: Path, tmp_path: Path) -> None:
+    import shutil
+
+    own = shutil.copytree(mirror, tmp_path / "m")
+    assert "0 faults" in voxshelf("verify", own, "--subjects", "0001").stdout
+    (own / "subjects/0001.ome.zarr/ct/scale0/ct/c/0/0/0").unlink()
+    done = voxshelf("verify", own, "--subjects", "0001", status=1)
+    assert "subjects/0001.ome.zarr/ct/scale0/ct/c/0/0/0" in done.stdout
+    assert "hint: " in done.stdout
