@@ -89,15 +89,12 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
 def digest_of(files: SubjectFiles, role: str, info: SubjectInfo) -> str:
     """Return the identity of a volume's conversion, known from the listing alone.
 
-    It covers the file's name and size, what else shapes the volume's bytes (for a label map the CT that it is laid
-    on, for a PET the unit from the sheet), and the version of the conversion. A file whose content changes without
-    its size does not change it; `verify --source` finds that.
+    It covers the file's name and size, for a PET the unit from the sheet, and the version of the conversion. A file
+    whose content changes without its size does not change it; `verify --source` finds that.
     """
-    relevant = [files.files[role]]
-    if layout.is_label(role) and "ct" in files.files:
-        relevant.append(files.files["ct"])
+    file = files.files[role]
     unit = info.pet_units if role == "pet" else None
-    identity = [CONVERSION, layout.LAYOUT_VERSION, role, unit, [(file.name, file.size) for file in relevant]]
+    identity = [CONVERSION, layout.LAYOUT_VERSION, role, unit, file.name, file.size]
     return hashlib.sha256(to_json(identity)).hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """Where work runs: this process, a local Dask cluster, or one that is running. The only module that knows Dask.
 
-All three take the same jobs in the same way, so that whatever fails on a cluster can be looked at without one.
+All three take the same jobs in the same way, so that whatever fails on a cluster can be looked at without one. Dask is
+imported when a cluster is wanted: it takes longer to load than a small conversion to run.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
-
-import dask
-import distributed
+from typing import TYPE_CHECKING, Any, Protocol
 
 from corpus.errors import SettingsError, StoreError
+
+if TYPE_CHECKING:
+    import distributed
 
 type Job = Callable[..., Any]
 
@@ -72,6 +73,9 @@ class Cluster:
     """
 
     def __init__(self, client: distributed.Client) -> None:
+        import distributed
+
+        self._killed = distributed.KilledWorker
         self._client = client
         self._done = distributed.as_completed()
         self._names: dict[str, str] = {}
@@ -94,7 +98,7 @@ class Cluster:
             result = future.result()
         else:
             error = future.exception()
-            lost = isinstance(error, distributed.KilledWorker)
+            lost = isinstance(error, self._killed)
             result = StoreError("store.worker-lost", str(error), place=name) if lost else error
         future.release()
         return name, result
@@ -119,18 +123,21 @@ def executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
     if scheduler is None and workers == 0:
         yield Serial()
         return
-    # A job holds the results of none other, so nothing is ever worth moving to disk.
-    with dask.config.set({"distributed.comm.timeouts.connect": "15s"}):
-        if scheduler is not None:
-            yield from _running(scheduler)
-        else:
-            # One thread each: a job brings its own, for inflating and encoding.
-            options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-            with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-                yield Cluster(client)
+    yield from _running(scheduler) if scheduler is not None else _local(workers)
+
+
+def _local(workers: int) -> Iterator[Executor]:
+    import distributed
+
+    # One thread each: a job brings its own, for inflating and encoding.
+    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield Cluster(client)
 
 
 def _running(scheduler: str) -> Iterator[Executor]:
+    import distributed
+
     try:
         client = distributed.Client(scheduler)
     except (OSError, ValueError, TimeoutError) as error:

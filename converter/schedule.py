@@ -10,6 +10,7 @@ import msgspec
 from converter.events import Listener, Planned, Report, SubjectDone, VolumeDone
 from converter.finish import finish_subject
 from converter.inventory import SubjectFiles
+from converter.nifti import VolumeHeader
 from converter.plan import VolumePlan, digest_of, plan_volume
 from converter.source import peek_header
 from converter.write import write_volume
@@ -19,8 +20,10 @@ from corpus.findings import Finding, failure, unexpected, warning
 from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
 
+type Headers = dict[str, VolumeHeader | SourceError]
+"""Header of each volume of a subject, by role, or why it cannot be used."""
+
 if TYPE_CHECKING:
-    from converter.nifti import VolumeHeader
     from converter.run import Executor
     from corpus.catalog import MirrorRecord
 
@@ -167,7 +170,12 @@ class Schedule:
     def _jobs(self, place: Executor) -> Iterator[bool]:
         for subject, roles in self._todo:
             state = self._subjects[subject]
-            plans = list(self._plans(state, roles))
+            headers = self._headers(state, roles)
+            if moved := self._moved(state, roles, headers):
+                message = f"with its CT at hand, {', '.join(moved)} would be stored in another order or place"
+                self.failures.append(failure(SettingsError("settings.changed", message, place=subject)))
+                continue
+            plans = list(self._plans(state, roles, headers))
             state.waiting = {plan.role for plan in plans}
             for plan in plans:
                 place.submit(f"{plan.role} {subject}", convert_volume, self._store.url, plan)
@@ -176,8 +184,20 @@ class Schedule:
                 self._submit_finish(place, state)
                 yield True
 
-    def _plans(self, state: _Subject, roles: list[str]) -> Iterator[VolumePlan]:
-        headers = self._headers(state, roles)
+    def _moved(self, state: _Subject, roles: list[str], headers: Headers) -> list[str]:
+        """Return the label maps that are stored already, and would be stored otherwise now that the CT is there."""
+        if "ct" not in roles:
+            return []
+        moved = []
+        for role, outcome in state.outcomes.items():
+            if layout.is_label(role) and outcome.image is not None:
+                label = {**headers, role: peek_header(state.files.files[role])}
+                plan = plan_volume(state.files, role, label, state.info)
+                if (plan.path, plan.reorder) != (outcome.image.path, outcome.image.reorder):
+                    moved.append(role)
+        return moved
+
+    def _plans(self, state: _Subject, roles: list[str], headers: Headers) -> Iterator[VolumePlan]:
         for role in roles:
             try:
                 yield plan_volume(state.files, role, headers, state.info)
@@ -185,8 +205,8 @@ class Schedule:
                 digest = digest_of(state.files, role, state.info)
                 self._keep(state, _failed(state.info.subject, role, digest, failure(error)))
 
-    def _headers(self, state: _Subject, roles: list[str]) -> dict[str, VolumeHeader | SourceError]:
-        headers: dict[str, VolumeHeader | SourceError] = {}
+    def _headers(self, state: _Subject, roles: list[str]) -> Headers:
+        headers: Headers = {}
         # A label map is laid on its CT, also when the CT itself is there already or not wanted.
         needed = [*roles, *(["ct"] if "ct" in state.files.files and "ct" not in roles else [])]
         for role in needed:

@@ -101,7 +101,9 @@ class VolumeStream:
         self.header: VolumeHeader = read_header(head[:cut], source.name)
         if self.header.voxel_bytes > _MOST_INFLATION * source.size:
             promised = f"the header promises {self.header.voxel_bytes} bytes of voxels"
-            raise SourceError("source.size-mismatch", f"{promised}, the file has {source.size} bytes", place=source.name)
+            raise SourceError(
+                "source.size-mismatch", f"{promised}, the file has {source.size} bytes", place=source.name
+            )
         self._ahead = head[cut:] if rest < 0 else b""
 
     def __enter__(self) -> Self:

@@ -130,7 +130,6 @@ def test_a_changed_source_is_refused_for_that_subject_alone(corpus: Path, own: P
     ct = source / "imaging-data/images/CT/0003.nii.gz"
     ct.write_bytes(ct.read_bytes() + b"\0" * 8)  # padding: another file of the same voxels
     report, _ = run(source, own)
-    # Its label maps are laid on that CT, so they would have to be looked at again too.
     assert [(finding.place, finding.code) for finding in report.failures] == [("0003", "settings.changed")]
     assert "--overwrite" in report.failures[0].hint
     assert contents(own) == before
@@ -161,6 +160,34 @@ def test_a_label_map_without_its_ct_stands_apart(corpus: Path, tmp_path: Path) -
     row = mirror.catalog.volume("0001", "organs")
     assert row["image_path"] == "labels_organs"
     assert "warning.label-grid" in row["warnings"]
+
+
+def test_a_damaged_ct_is_added_once_it_is_mended_and_its_label_maps_stay(
+    corpus: Path, mirror: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    ct = source / "imaging-data/images/CT/0001.nii.gz"
+    ct.write_bytes(ct.read_bytes()[:-100])
+    report, _ = run(source, tmp_path / "mirror")
+    assert [finding.code for finding in report.failures] == ["source.gzip-truncated"]
+    shutil.copy(corpus / "imaging-data/images/CT/0001.nii.gz", ct)
+    report, _ = run(source, tmp_path / "mirror")
+    assert (report.converted, report.already) == (1, 35)
+    assert contents(tmp_path / "mirror") == contents(mirror)
+
+
+def test_label_maps_that_stood_apart_need_overwrite_once_their_ct_is_there(corpus: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    ct = source / "imaging-data/images/CT/0001.nii.gz"
+    ct.unlink()
+    chosen = {"subjects": frozenset({"0001"}), "roles": ("ct", "organs")}
+    run(source, tmp_path / "mirror", **chosen)
+    shutil.copy(corpus / "imaging-data/images/CT/0001.nii.gz", ct)
+    report, _ = run(source, tmp_path / "mirror", **chosen)
+    assert [finding.code for finding in report.failures] == ["settings.changed"]
+    report, _ = run(source, tmp_path / "mirror", overwrite=True, **chosen)
+    assert not report.failures
+    assert Mirror(str(tmp_path / "mirror")).catalog.volume("0001", "organs")["image_path"] == "ct/labels/organs"
 
 
 def test_a_source_says_itself_which_corpus_it_is(corpus: Path, tmp_path: Path) -> None:
