@@ -1,5 +1,5 @@
 # What answers HTTP: the command line with FastAPI and obstore. It has neither Dask nor nibabel, so that what
-# strangers talk to is small; S3 and the tables of a mirror are read through obstore, hence no s3fs.
+# strangers talk to is small; objects are streamed through obstore, the tables are read through s3fs.
 # Build from the root of the repository: docker build --file infra/docker/service.Dockerfile .
 
 # One base for both stages: .venv points to this Python by its path.

@@ -12,9 +12,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from dask.utils import parse_bytes
+
+from voxshelf.cli import cli
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -244,3 +247,11 @@ def test_the_options_exist(
     options = {argument.split("=")[0] for argument in services[name]["command"] if argument.startswith("-")}
     assert options
     assert options <= known
+
+
+@pytest.mark.parametrize("name", ["convert", "service"])
+def test_our_commands_are_ones_that_the_command_line_takes(services: dict[str, dict[str, Any]], name: str) -> None:
+    verb, *arguments = services[name]["command"]
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+    assert command.make_context(verb, arguments).params

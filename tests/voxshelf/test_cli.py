@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,3 +97,15 @@ def test_verify_tells_faults_by_its_exit_status(voxshelf: Run, mirror: Path, tmp
     done = voxshelf("verify", own, "--subjects", "0001", status=1)
     assert "subjects/0001.ome.zarr/ct/scale0/ct/c/0/0/0" in done.stdout
     assert "hint: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("verb", "missing", "extra"), [("convert", "nibabel", "convert"), ("serve", "uvicorn", "serve")]
+)
+def test_a_missing_extra_is_named(verb: str, missing: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['voxshelf', {verb!r}, 'a', 'b'];"
+    code += "from voxshelf.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "settings.missing-extra" in done.stderr
+    assert f"voxshelf[{extra}]" in done.stderr

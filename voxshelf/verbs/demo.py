@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -56,8 +56,8 @@ def command(folder: Path, port: int, *, once: bool) -> None:
         click.echo(f"4. serve      {base}")
         _read_back(mirror, base)
         _explain(base)
-        while not once:
-            time.sleep(1)  # until Ctrl-C; the server runs in a thread of its own
+        if not once:
+            _wait(base)
 
 
 def _convert(corpus: Path, mirror: Path) -> None:
@@ -116,6 +116,12 @@ Paste into a notebook (pip install xarray zarr fsspec aiohttp; nothing of ours):
     tree = xr.open_datatree("{base}/zarr/{_SUBJECT}{layout.STORE_SUFFIX}", engine="zarr", zarr_format=3)
     ct = tree["ct/scale0/ct"]
     ct.sel(z=ct.z[36], method="nearest").plot(cmap="gray", vmin=-160, vmax=240)
-
-Open {base}/ in a browser. Ctrl-C stops the server."""
+"""
     )
+
+
+def _wait(base: str) -> None:
+    click.echo(f"Open {base}/ in a browser. Ctrl-C stops the server.")
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1)  # the server runs in a thread of its own

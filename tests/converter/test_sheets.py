@@ -1,0 +1,274 @@
+"""Spreadsheets: what they say is taken, and nothing that they do not say."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+import openpyxl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from converter.sheets import describe_subject, pet_units, read_sheet
+from corpus.errors import SourceError
+
+Xlsx = Callable[..., bytes]
+
+AUTOPET = "AutoPET Challenge"
+LEIPZIG = "University Hospital Leipzig (DE)"
+CAREGGI = "Azienda Ospedaliero Universitaria Careggi (IT)"
+
+
+def describe(ct: dict[str, Any], pet: dict[str, Any]) -> Any:
+    return describe_subject("0001", ct, pet, "Corpus")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ["Patient", "Age", "Sex", "Weight [kg]", "Height [m]", "Data-Source", "Diagnosis", "Scanner Model", "Units"],
+        ["PATIENT", "age", "SEX", "weight (kg)", "HEIGHT_M", "data source", "indication", "Manufacturer Model", "UNITS"],
+        ["patient ", " Age [years]", "sex\t", "Weight_kg", "Height-[m]", "Data_Source", "DIAGNOSIS", "scanner-model", "units:"],
+    ],
+)  # fmt: skip
+def test_headers_are_compared_without_case_and_punctuation(xlsx: Xlsx, header: list[str]) -> None:
+    rows = read_sheet(xlsx([header, [1, 81.8, "f", 70, 1.7, LEIPZIG, "lung cancer", "Biograph 16", "BQML"]]), "x")
+    assert rows == {
+        "0001": {
+            "age_years": 81.8,
+            "sex": "f",
+            "weight_kg": 70,
+            "height_m": 1.7,
+            "source_institution": LEIPZIG,
+            "indication": "lung cancer",
+            "scanner": "Biograph 16",
+            "pet_units": "BQML",
+        }
+    }
+
+
+def test_columns_may_stand_in_any_order(xlsx: Xlsx) -> None:
+    assert read_sheet(xlsx([["Sex", "Patient"], ["M", 7]]), "x") == {"0007": {"sex": "M"}}
+
+
+@pytest.mark.parametrize(
+    ("cell", "subject"),
+    [(1, "0001"), (1.0, "0001"), ("1", "0001"), ("0001", "0001"), (" 1032 ", "1032"), ("1.0", "0001"), (1683, "1683")],
+)
+def test_the_patient_in_any_spelling(xlsx: Xlsx, cell: object, subject: str) -> None:
+    assert list(read_sheet(xlsx([["Patient", "Sex"], [cell, "F"]]), "x")) == [subject]
+
+
+@pytest.mark.parametrize("cell", [None, "", "n/a", "sum", 1.5, 0, -3, True, "1-3", "nan", "inf"])
+def test_rows_of_nobody_are_left_out(xlsx: Xlsx, cell: object) -> None:
+    assert list(read_sheet(xlsx([["Patient", "Sex"], [cell, "F"], [2, "M"]]), "x")) == ["0002"]
+
+
+@pytest.mark.parametrize("blank", [None, "", "  ", "nan", "NaN", "N/A", "na", "None", "-"])
+def test_missing_cells_are_missing(xlsx: Xlsx, blank: str | None) -> None:
+    header = ["Patient", "Age", "Sex", "Weight [kg]", "Data-Source", "Units", "Year"]
+    rows = read_sheet(xlsx([header, [1, *[blank] * 6]]), "x")
+    assert rows == {"0001": {}}
+    info = describe(rows["0001"], rows["0001"])
+    assert (info.age_years, info.sex, info.weight_kg, info.pet_units) == (None, None, None, None)
+    assert (info.license, info.source_institution, info.extra) == ("unknown", None, {})
+
+
+def test_rows_shorter_than_the_header(xlsx: Xlsx) -> None:
+    assert read_sheet(xlsx([["Patient", "Age", "Sex"], [1, 50], [2]]), "x") == {"0001": {"age_years": 50}, "0002": {}}
+
+
+def test_columns_without_a_header_are_dropped(xlsx: Xlsx) -> None:
+    assert read_sheet(xlsx([["Patient", None, "Sex"], [1, "stray", "F"]]), "x") == {"0001": {"sex": "F"}}
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        (81.8, 81.8),
+        (81, 81.0),
+        ("81.8", 81.8),
+        ("81,8", 81.8),
+        (" 81 ", 81.0),
+        ("081Y", None),
+        ("old", None),
+        (0, None),
+        (-5, None),
+        ("inf", None),
+        (True, None),
+        (date(2020, 1, 2), None),
+        ("1e400", None),
+    ],
+)
+@pytest.mark.parametrize("field", ["age_years", "weight_kg", "height_m"])
+def test_numbers(field: str, cell: object, number: float | None) -> None:
+    assert getattr(describe({}, {field: cell}), field) == number
+
+
+@pytest.mark.parametrize(
+    ("cell", "sex"), [("F", "F"), ("f", "F"), (" female", "F"), ("Male", "M"), ("m", "M"), ("X", None), (1, None)]
+)
+def test_sex(cell: object, sex: str | None) -> None:
+    assert describe({}, {"sex": cell}).sex == sex
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("BQML", "Bq/ml"),
+        ("Bq/ml", "Bq/ml"),
+        (" bq / mL ", "Bq/ml"),
+        ("CNTS", "CNTS"),
+        ("counts", "CNTS"),
+        ("SUV", "SUV"),
+        ("g/ml", "SUV"),
+        ("kBq/ml", None),
+        ("PROPCNTS", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_units_are_never_guessed(text: str | None, unit: str | None) -> None:
+    assert pet_units(text) == unit
+
+
+def test_the_unit_is_that_of_the_pet_sheet() -> None:
+    assert describe({"pet_units": "HU"}, {}).pet_units is None
+    assert describe({"pet_units": "HU"}, {"pet_units": " BQML "}).pet_units == "BQML"
+
+
+# Licences: what is not sure is unknown.
+
+
+@pytest.mark.parametrize(
+    ("ct", "pet", "spdx"),
+    [
+        (AUTOPET, AUTOPET, "CC-BY-NC-4.0"),
+        (LEIPZIG, LEIPZIG, "CC-BY-4.0"),
+        (LEIPZIG, "University Hospital Leipzig (DE). ", "CC-BY-4.0"),
+        (LEIPZIG, "UNIVERSITY HOSPITAL LEIPZIG (Germany)\t", "CC-BY-4.0"),
+        (None, LEIPZIG, "CC-BY-4.0"),
+        (AUTOPET, None, "CC-BY-NC-4.0"),
+        (None, None, "unknown"),
+        (AUTOPET, LEIPZIG, "unknown"),
+        (LEIPZIG, AUTOPET, "unknown"),
+        (LEIPZIG, "Somewhere Else", "unknown"),
+        ("Somewhere Else", LEIPZIG, "unknown"),
+        ("Somewhere Else", "Somewhere Else", "unknown"),
+        ("University Hospital", None, "unknown"),
+    ],
+)
+def test_licences_fail_closed(xlsx: Xlsx, ct: str | None, pet: str | None, spdx: str) -> None:
+    sheets = [read_sheet(xlsx([["Patient", "Data-Source"], [1, source]]), "x")["0001"] for source in (ct, pet)]
+    assert describe(*sheets).license == spdx
+
+
+def test_two_rows_of_one_subject_that_disagree_prove_nothing(xlsx: Xlsx) -> None:
+    for sources in ((AUTOPET, LEIPZIG), (LEIPZIG, AUTOPET)):
+        sheet = xlsx([["Patient", "Data-Source"], [1, sources[0]], [1.0, sources[1]]])
+        row = read_sheet(sheet, "x").get("0001", {})
+        assert describe(row, row).license == "unknown"
+
+
+def test_attribution_names_the_institution() -> None:
+    info = describe({}, {"source_institution": "university hospital leipzig (Germany)."})
+    assert info.source_institution == LEIPZIG
+    assert info.attribution == f"Corpus, images from {LEIPZIG}"
+    assert "unnamed" in describe({}, {}).attribution
+
+
+def test_the_pet_sheet_has_the_word_on_the_patient() -> None:
+    info = describe({"age_years": 40, "sex": "F", "scanner": "CT one"}, {"age_years": 41.5})
+    assert (info.age_years, info.sex, info.scanner) == (41.5, "F", "CT one")
+
+
+def test_unknown_columns_are_kept_as_text(xlsx: Xlsx) -> None:
+    header = ["Patient", "Height [cm]", "Year", "Half Life [s]", "Injection"]
+    when = datetime(2011, 2, 3, 4, 5, 6, tzinfo=UTC).replace(tzinfo=None)
+    row = read_sheet(xlsx([header, [1, 170, 2009, 6586.2, when]]), "x")["0001"]
+    info = describe({"Year": 2008, "kVp": 120}, row)
+    assert info.height_m is None
+    assert info.extra == {
+        "CT: Year": "2008",
+        "CT: kVp": "120",
+        "PT: Half Life [s]": "6586.2",
+        "PT: Height [cm]": "170",
+        "PT: Injection": "2011-02-03 04:05:06",
+        "PT: Year": "2009",
+    }
+    assert list(info.extra) == sorted(info.extra)
+
+
+def test_values_of_formulas_are_read(xlsx: Xlsx) -> None:
+    # Without a cached value the cell is missing, and never the text of the formula.
+    assert read_sheet(xlsx([["Patient", "Age"], [1, "=40+2"]]), "x") == {"0001": {}}
+
+
+def test_the_first_sheet_counts() -> None:
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["Patient", "Sex"])
+    workbook.active.append([3, "M"])
+    workbook.create_sheet("notes").append(["nothing", "of", "interest"])
+    buffer = io.BytesIO()
+    workbook.save(buffer)
+    assert read_sheet(buffer.getvalue(), "x") == {"0003": {"sex": "M"}}
+
+
+# What is no sheet
+
+
+def test_a_sheet_without_patients_is_refused(xlsx: Xlsx) -> None:
+    for rows in ([["Age", "Sex"], [1, 2]], [], [[None, None]], [["Impatient"], [1]]):
+        with pytest.raises(SourceError, match="Patient") as caught:
+            read_sheet(xlsx(rows), "some.xlsx")
+        assert (caught.value.code, caught.value.place) == ("source.sheet-unreadable", "some.xlsx")
+
+
+@pytest.mark.parametrize("data", [b"", b"Patient,Age\n1,2\n", b"<html>", b"PK\3\4" + bytes(100), b"PK\5\6" + bytes(18)])
+def test_what_is_no_workbook_is_refused(data: bytes) -> None:
+    with pytest.raises(SourceError) as caught:
+        read_sheet(data, "some.xlsx")
+    assert caught.value.code == "source.sheet-unreadable"
+
+
+def test_another_zip_is_no_workbook(zipped: Callable[..., bytes]) -> None:
+    with pytest.raises(SourceError) as caught:
+        read_sheet(zipped({"0001.nii.gz": b"x"}), "some.xlsx")
+    assert caught.value.code == "source.sheet-unreadable"
+
+
+def test_a_cut_workbook_is_refused(xlsx: Xlsx) -> None:
+    data = xlsx([["Patient", "Sex"], [1, "F"]])
+    for kept in (0.1, 0.5, 0.9, 0.99):
+        with pytest.raises(SourceError) as caught:
+            read_sheet(data[: int(kept * len(data))], "x")
+        assert caught.value.code == "source.sheet-unreadable"
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_damaged_workbook_is_refused_or_read(xlsx: Xlsx, place: float, bit: int) -> None:
+    data = bytearray(xlsx([["Patient", "Sex"], [1, "F"]]))
+    data[int(place * len(data))] ^= 1 << bit
+    rows: dict[str, Any] | None = None
+    try:
+        rows = read_sheet(bytes(data), "x")
+    except SourceError as error:
+        code = error.code
+    else:
+        code = "read"
+    assert (code, rows) in [("read", {"0001": {"sex": "F"}}), ("source.sheet-unreadable", None)]
+
+
+def test_a_broken_page_is_refused(xlsx: Xlsx, zipped: Callable[..., bytes]) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(io.BytesIO(xlsx([["Patient"], [1]]))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for name in ("xl/worksheets/sheet1.xml", "xl/workbook.xml", "xl/styles.xml"):
+        with pytest.raises(SourceError) as caught:
+            read_sheet(zipped(members | {name: b"<cut off"}), "x")
+        assert caught.value.code == "source.sheet-unreadable"
