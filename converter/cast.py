@@ -61,8 +61,6 @@ class Cast:
     ----------
     lossless
         Whether the source's voxel bytes can be had back.
-    rounded
-        Whether label values were off whole numbers.
     """
 
     def __init__(self, target: str, scaling: Scaling, *, is_label: bool, place: str) -> None:
@@ -71,7 +69,11 @@ class Cast:
         self._is_label = is_label
         self._place = place
         self.lossless = True
-        self.rounded = False
+
+    @property
+    def rounded(self) -> bool:
+        """Whether label values were changed on the way."""
+        return not self.lossless
 
     def __call__(self, slab: Voxels) -> Voxels:
         """Return the slab in the stored type, little-endian; the same object where nothing has to change.
@@ -108,14 +110,15 @@ class Cast:
         slope, inter = self._scaling.slope, self._scaling.inter
         values = slab.astype(np.float64) * slope + inter
         whole = np.rint(values)
-        off = float(np.max(np.abs(values - whole)))
+        with np.errstate(invalid="ignore"):
+            # NaN and infinities are off by NaN, which no comparison lets pass.
+            off = float(np.max(np.abs(values - whole)))
         if not off <= LABEL_ROUNDING:
             raise SourceError(
                 "source.label-fractional", f"a label value is off a whole number by {off}", place=self._place
             )
         if np.abs(whole).max() >= 2**53:
             raise SourceError("source.label-range", f"a label value is {np.abs(whole).max()}", place=self._place)
-        self.rounded |= off > 0 and self._scaling.is_identity
         back = undo_label_scaling(whole, slab.dtype, self._scaling)
         self.lossless &= back.tobytes() == slab.tobytes()
         return whole.astype(np.int64)

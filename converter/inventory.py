@@ -8,6 +8,7 @@ without case, space, hyphen and underscore, is that of an image set or a label f
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import PurePosixPath
 from typing import Final
 from zipfile import BadZipFile
@@ -16,10 +17,10 @@ import msgspec
 
 from converter.source import SourceFile
 from corpus import layout
-from corpus.errors import CODES, SourceError, StoreError
+from corpus.errors import SourceError, StoreError
 from corpus.findings import Finding, failure, warning
 from corpus.labels import families
-from corpus.stores import SourceListing, archive_members
+from corpus.stores import ArchiveMember, SourceListing, archive_members
 
 _VOLUME: Final = re.compile(r"(\d{4})\.nii(\.gz)?", re.IGNORECASE)
 _SHEET: Final = re.compile(r"(ct|pt|pet)details")
@@ -107,7 +108,7 @@ def take_inventory(url: str) -> Inventory:
 def role_of(folders: tuple[str, ...]) -> str | None:
     """Return the role that the innermost telling folder (or archive) name gives, or None."""
     for folder in reversed(folders):
-        bare = _bare(folder.removesuffix(".zip"))
+        bare = _bare(folder).removesuffix(".zip")
         for role, pattern in _ROLES.items():
             if pattern.fullmatch(bare):
                 return role
@@ -143,14 +144,25 @@ def _members(name: str, url: str, findings: list[Finding]) -> list[SourceFile]:
     except (BadZipFile, OSError, StoreError) as error:
         findings.append(failure(SourceError("source.archive-unreadable", str(error), place=name)))
         return []
+    names = Counter(member.name for member in members)
     files = []
-    for member, size in sorted(members.items()):
-        if member.startswith("/") or ".." in PurePosixPath(member).parts:
-            hint = CODES["source.archive-unreadable"].hint
-            findings.append(Finding("source.archive-unreadable", "the member climbs out", f"{name}!{member}", hint))
+    for member in sorted(set(members)):
+        path = f"{name}!{member.name}"
+        if reason := _refusal(member, names):
+            findings.append(failure(SourceError("source.archive-unreadable", reason, place=path)))
         else:
-            files.append(SourceFile(f"zip://{member}::{url}", f"{name}!{member}", size))
+            files.append(SourceFile(f"zip://{member.name}::{url}", path, member.size))
     return files
+
+
+def _refusal(member: ArchiveMember, names: Counter[str]) -> str | None:
+    if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
+        return "the member climbs out of the archive"
+    if member.is_encrypted:
+        return "the member is encrypted"
+    if names[member.name] > 1:
+        return "the archive has two members of this name"
+    return None
 
 
 def _subject(subject: str, found: dict[str, list[SourceFile]]) -> SubjectFiles:

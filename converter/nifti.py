@@ -32,7 +32,8 @@ MOST_HEADER_BYTES: Final = 16 * 2**20
 _FILE_MAGIC: Final = {348: (344, b"n+1\x00"), 540: (4, b"n+2\x00")}
 _PAIR_MAGIC: Final = (b"ni1\x00", b"ni2\x00")
 _TYPES: Final = frozenset({"i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"})
-_MM_PER_UNIT: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_MM_PER_UNIT: Final = {1: 1000.0, 2: 1.0, 3: 0.001}
+"""Millimetres per spatial unit, by its code in the lower three bits of ``xyzt_units``: metre, millimetre, micron."""
 
 
 class VolumeHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,14 +126,15 @@ def describe_stored(header: VolumeHeader, grid: Grid, dtype: str, scaling: Scali
         Of the stored array; the bytes are little-endian.
     """
     parsed = _parse(header.raw, "header")
+    rest = header.raw[int(parsed["sizeof_hdr"]) :]
     if parsed.endianness == ">":
-        parsed = parsed.as_byteswapped("<")
+        parsed, rest = parsed.as_byteswapped("<"), _swapped_extensions(rest)
     parsed.set_data_dtype(np.dtype(dtype))
     if grid != header.grid:
         _set_geometry(parsed, grid)
     if scaling != header.scaling:
         parsed["scl_slope"], parsed["scl_inter"] = scaling.slope, scaling.inter
-    return bytes(parsed.binaryblock) + header.raw[int(parsed["sizeof_hdr"]) :]
+    return bytes(parsed.binaryblock) + rest
 
 
 def fresh_header(grid: Grid, dtype: str, scaling: Scaling, like: bytes) -> bytes:
@@ -155,6 +157,17 @@ def fresh_header(grid: Grid, dtype: str, scaling: Scaling, like: bytes) -> bytes
         header[field] = parent[field]
     header["vox_offset"], header["magic"] = 352, b"n+1"
     return bytes(header.binaryblock) + b"\0\0\0\0"
+
+
+def _swapped_extensions(rest: bytes) -> bytes:
+    """Return what follows a big-endian header with the size and code of each extension in little-endian."""
+    swapped, at = bytearray(rest), 4
+    while rest[0] and at + 8 <= len(rest):
+        size = int.from_bytes(rest[at : at + 4], "big")
+        swapped[at : at + 4], swapped[at + 4 : at + 8] = rest[at : at + 4][::-1], rest[at + 4 : at + 8][::-1]
+        # A size that cannot be would never bring us on; what is left then is no extension.
+        at += max(size, 8)
+    return bytes(swapped)
 
 
 def _parse(raw: bytes, place: str) -> Header:
@@ -205,20 +218,23 @@ def _affine(header: Header, shape: tuple[int, int, int], place: str) -> tuple[Af
     sform, qform = _coded(header, "sform", place), _coded(header, "qform", place)
     if sform is not None:
         affine, source = sform, "sform"
-        if qform is not None and _apart_voxels(sform, qform, shape) > 0.1:
+        # Not "more than": a qform of NaN is no agreement.
+        if qform is not None and not _apart_voxels(sform, qform, shape) <= 0.1:
             findings.append(warning("warning.affine-conflict", place))
     elif qform is not None:
         affine, source = qform, "qform"
     else:
         affine, source = header.get_base_affine(), "pixdim"
         findings.append(warning("warning.affine-pixdim", place))
-    unit = header.get_xyzt_units()[0]
-    if unit == "unknown":
+    mm_per_unit = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7)
+    if mm_per_unit is None:
         findings.append(warning("warning.units-unknown", place))
-    affine = np.diag([_MM_PER_UNIT[unit]] * 3 + [1.0]) @ affine
+    if not np.isfinite(affine).all():
+        raise SourceError("source.header-invalid", f"the {source} is not finite", place=place)
+    affine = np.diag([mm_per_unit or 1.0] * 3 + [1.0]) @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or np.any(spacing < 1e-6) or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
-        raise SourceError("source.header-invalid", f"the {source} is singular or not finite", place=place)
+    if np.any(spacing < 1e-6) or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
+        raise SourceError("source.header-invalid", f"the {source} is singular", place=place)
     grid = Grid.of(shape[::-1], affine)
     if grid.is_sheared:
         findings.append(warning("warning.affine-sheared", place))
@@ -232,6 +248,10 @@ def _coded(header: Header, form: str, place: str) -> FloatArray | None:
         return None
     if form == "sform":
         return np.asarray(header.get_sform(), dtype=np.float64)
+    header = header.copy()
+    if header["pixdim"][0] == 0:
+        # The standard: "if qfac is 0, it should be taken as 1".
+        header["pixdim"][0] = 1
     try:
         return np.asarray(header.get_qform(), dtype=np.float64)
     except (ValueError, nib.spatialimages.HeaderDataError) as error:
@@ -240,13 +260,14 @@ def _coded(header: Header, form: str, place: str) -> FloatArray | None:
 
 def _apart_voxels(one: FloatArray, other: FloatArray, shape: tuple[int, int, int]) -> float:
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
-    apart_mm = np.linalg.norm(nib.affines.apply_affine(one - other, corners), axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart_mm = np.linalg.norm(nib.affines.apply_affine(one - other, corners), axis=1)
     return float(apart_mm.max() / max(1e-6, np.linalg.norm(one[:3, :3], axis=0).min()))
 
 
 def _set_geometry(header: Header, grid: Grid) -> None:
     header.set_data_shape(grid.shape_zyx[::-1])
-    header.set_xyzt_units("mm", header.get_xyzt_units()[1])
+    header["xyzt_units"] = int(header["xyzt_units"]) & ~7 | 2
     # A qform cannot hold shear: strip it there, the sform keeps it and is read first.
     header.set_qform(np.array(grid.affine), code=1, strip_shears=True)
     header.set_sform(np.array(grid.affine), code=1)
@@ -260,4 +281,4 @@ def trimmed(raw: bytes) -> bytes:
 
 def padded(header: bytes) -> bytes:
     """Return header bytes as they stand in a file: the inverse of `trimmed`."""
-    return header + b"\0\0\0\0" if len(header) in (348, 540) else header
+    return header + b"\0\0\0\0" if len(header) == int.from_bytes(header[:4], "little") else header

@@ -57,7 +57,8 @@ def _mean(array: Voxels, factors_zyx: Triple) -> Voxels:
 
 
 def _integer_sum(array: Voxels, factors_zyx: Triple) -> Voxels:
-    wide = np.int32 if array.dtype.itemsize <= 2 else np.int64
+    # Python's own integers for the widest type, which is rare: no sum of theirs wraps.
+    wide = {1: np.int32, 2: np.int32, 4: np.int64}.get(array.dtype.itemsize, np.object_)
     total = array
     # Whole planes, then whole rows, then neighbours: the strided sum runs over the least data.
     for axis, factor in enumerate(factors_zyx):
@@ -71,12 +72,12 @@ def _float_mean(array: Voxels, factors_zyx: Triple) -> Voxels:
     views = _views(array, factors_zyx)
     total = np.zeros(views[0].shape, dtype=np.float64)
     count = np.zeros(views[0].shape, dtype=np.uint8)
-    for view in views:
-        known = ~np.isnan(view)
-        np.add(total, view, out=total, where=known)
-        count += known
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # 0 / 0 is NaN: a block without any number stays one.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for view in views:
+            known = ~np.isnan(view)
+            np.add(total, view, out=total, where=known)
+            count += known
+        # 0 / 0 is NaN: a block without any number stays one; so does one of opposite infinities.
         return (total / count).astype(array.dtype)
 
 

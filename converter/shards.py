@@ -140,8 +140,9 @@ class ShardWriter:
 
 def _busiest(chunks: list[Voxels]) -> list[Voxels]:
     # Air and table compress alike under any codec; tissue is what makes the array large.
-    spread = [float(chunk[::2, ::8, ::8].std()) for chunk in chunks]
-    order = sorted(range(len(chunks)), key=lambda number: (-spread[number], number))
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread = np.nan_to_num([float(chunk[::2, ::8, ::8].std()) for chunk in chunks])
+    order = np.argsort(-spread, kind="stable")
     return [chunks[number] for number in order[:_TRIAL_CHUNKS]]
 
 

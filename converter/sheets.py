@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import re
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import openpyxl
-from openpyxl.utils.exceptions import InvalidFileException
 
 from corpus.errors import SourceError
 from corpus.licenses import attribution_of, institution_of, license_of
@@ -62,18 +60,18 @@ def read_sheet(data: bytes, place: str) -> dict[str, Row]:
     try:
         workbook = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         rows = list(workbook.worksheets[0].iter_rows(values_only=True))
-    except (BadZipFile, InvalidFileException, KeyError, ValueError, IndexError) as error:
+    except Exception as error:  # the zip, XML and number parsers below openpyxl each raise their own
         raise SourceError("source.sheet-unreadable", f"{type(error).__name__}: {error}", place=place) from error
     header = [str(cell).strip() if cell is not None else "" for cell in rows[0]] if rows else []
     columns = [_COLUMNS.get(re.sub(r"[^a-z0-9]", "", name.casefold()), name) for name in header]
     if "subject" not in columns:
         raise SourceError("source.sheet-unreadable", f"no column 'Patient' among {header}", place=place)
-    found = {}
+    found: dict[str, Row] = {}
     for cells in rows[1:]:
         row = {name: cell for name, cell in zip(columns, cells, strict=False) if name and not _is_blank(cell)}
         subject = _subject_id(row.pop("subject", None))
         if subject:
-            found[subject] = row
+            found[subject] = _merged(found[subject], row) if subject in found else row
     return found
 
 
@@ -118,6 +116,13 @@ def describe_subject(subject: str, ct: Row, pet: Row, corpus_name: str) -> Subje
 def pet_units(text: str | None) -> str | None:
     """Return the unit of a PET as we spell it, or None where the sheet's spelling is not known."""
     return _PET_UNITS.get(re.sub(r"[^a-z]", "", (text or "").casefold()))
+
+
+def _merged(one: Row, other: Row) -> Row:
+    # Two rows of one subject: what they do not agree on is not known, and their sources give no licence.
+    agreed = {name: cell for name, cell in one.items() if other.get(name) == cell}
+    sources = {str(row["source_institution"]) for row in (one, other) if "source_institution" in row}
+    return agreed | ({"source_institution": " or ".join(sorted(sources))} if len(sources) > 1 else {})
 
 
 def _is_blank(cell: object) -> bool:

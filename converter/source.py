@@ -6,10 +6,12 @@ import hashlib
 import io
 import queue
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from gzip import BadGzipFile
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -89,22 +91,30 @@ class VolumeStream:
         self._source = source
         self._stack = ExitStack()
         self._voxels = hashlib.sha256()
-        with _source_errors(source.name):
-            raw = self._stack.enter_context(open_file(source.url))
+        try:
+            self.header: VolumeHeader = self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _open(self) -> VolumeHeader:
+        place = self._source.name
+        with _source_errors(place):
+            raw = self._stack.enter_context(open_file(self._source.url))
             self._raw = _HashingReader(raw)
             self._bytes = _inflated(self._raw)
-            probe = self._read(PROBE_BYTES)
-            # A file may be shorter than the probe: then all of it has been read.
-            rest = header_size(probe, source.name) - len(probe)
-            head = probe + self._read(rest) if rest > 0 else probe
-        cut = len(head) if rest >= 0 else rest
-        self.header: VolumeHeader = read_header(head[:cut], source.name)
-        if self.header.voxel_bytes > _MOST_INFLATION * source.size:
-            promised = f"the header promises {self.header.voxel_bytes} bytes of voxels"
+            head = self._read(PROBE_BYTES)
+            size = header_size(head, place)
+            head += self._read(size - len(head))
+        # A small header leaves the first voxels in the probe.
+        self._ahead = head[size:]
+        header = read_header(head[:size], place)
+        if header.voxel_bytes > _MOST_INFLATION * self._source.size:
+            promised = f"the header promises {header.voxel_bytes} bytes of voxels"
             raise SourceError(
-                "source.size-mismatch", f"{promised}, the file has {source.size} bytes", place=source.name
+                "source.size-mismatch", f"{promised}, the file has {self._source.size} bytes", place=place
             )
-        self._ahead = head[cut:] if rest < 0 else b""
+        return header
 
     def __enter__(self) -> Self:
         return self
@@ -234,5 +244,11 @@ def _source_errors(place: str) -> Iterator[None]:
         raise SourceError("source.gzip-truncated", str(error), place=place) from error
     except (BadGzipFile, IsalError) as error:  # type: ignore[misc]  # isal's stub calls it a variable
         raise SourceError("source.gzip-corrupt", str(error), place=place) from error
+    except (BadZipFile, zlib.error) as error:
+        raise SourceError("source.archive-unreadable", str(error), place=place) from error
+    except RuntimeError as error:
+        if "encrypted" not in str(error):
+            raise
+        raise SourceError("source.archive-unreadable", str(error), place=place) from error
     except OSError as error:
         raise SourceError("source.unreadable", f"{type(error).__name__}: {error}", place=place) from error

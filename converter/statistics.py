@@ -21,7 +21,7 @@ class IntensityStatistics:
     def __init__(self) -> None:
         self._low: list[float] = []
         self._high: list[float] = []
-        self._sum = 0.0
+        self._sum: float | int = 0
         self._count = 0
         self._non_finite = 0
         self._sample: list[Voxels] = []
@@ -39,24 +39,32 @@ class IntensityStatistics:
         if values.size:
             self._low.append(values.min())
             self._high.append(values.max())
-            # int64 and float64 sums: a CT has 75 million voxels, and each slab is summed pairwise.
-            self._sum += float(values.sum(dtype=np.float64 if values.dtype.kind == "f" else np.int64))
+            self._sum += _exact_sum(values)
             self._count += values.size
 
     def result(self, scaling: Scaling) -> Statistics:
         """Return the statistics in physical units."""
         if not self._count:
             return Statistics(None, None, None, self._non_finite, None)
-        sample = np.concatenate(self._sample).astype(np.float64)
+        sample = _physical(np.concatenate(self._sample).astype(np.float64), scaling)
         sample = sample[np.isfinite(sample)]
         high = float(np.percentile(sample, _HIGH_PERCENT)) if sample.size else None
         ends = sorted(_physical(float(v), scaling) for v in (min(self._low), max(self._high)))
         mean = _physical(self._sum / self._count, scaling)
-        return Statistics(ends[0], ends[1], mean, self._non_finite, None if high is None else _physical(high, scaling))
+        return Statistics(ends[0], ends[1], mean, self._non_finite, high)
 
 
-def _physical(stored: float, scaling: Scaling) -> float:
-    return stored * scaling.slope + scaling.inter
+def _physical[T: float | Voxels](stored: T, scaling: Scaling) -> T:
+    return stored * scaling.slope + scaling.inter  # type: ignore[return-value]  # an array times a float is an array
+
+
+def _exact_sum(values: Voxels) -> float | int:
+    if values.dtype.kind == "f":
+        return float(values.sum(dtype=np.float64))
+    if values.dtype.itemsize < 8:
+        return int(values.sum(dtype=np.int64))
+    # Halves of the widest integers, so that their sums do not wrap.
+    return (int((values >> 32).sum(dtype=np.int64)) << 32) + int((values & 0xFFFFFFFF).sum(dtype=np.int64))
 
 
 class LabelStatistics:

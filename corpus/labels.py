@@ -33,14 +33,6 @@ class Label(msgspec.Struct, frozen=True):
     snomed_ct: str | None
     side: str | None
 
-    @property
-    def rgba(self) -> tuple[int, int, int, int]:
-        """Colour, chosen so that neighbouring values differ (the published colours repeat)."""
-        # Steps by the golden ratio spread any number of hues without two neighbours being alike.
-        hue = (self.value * 0.6180339887) % 1.0
-        red, green, blue = colorsys.hsv_to_rgb(hue, (0.65, 0.9)[self.value % 2], (0.95, 0.8)[self.value // 2 % 2])
-        return round(red * 255), round(green * 255), round(blue * 255), 255
-
 
 class Family(msgspec.Struct, frozen=True):
     """A label map's table.
@@ -69,6 +61,14 @@ class Family(msgspec.Struct, frozen=True):
     def by_name(self) -> dict[str, Label]:
         """Look-up of regions by identifier."""
         return {label.name: label for label in self.labels}
+
+
+def rgba_of(value: int) -> tuple[int, int, int, int]:
+    """Return the colour of a voxel value, such that neighbouring values differ (the published colours repeat)."""
+    # Steps by the golden ratio spread any number of hues without two neighbours being alike.
+    hue = (value * 0.6180339887) % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, (0.65, 0.9)[value % 2], (0.95, 0.8)[value // 2 % 2])
+    return round(red * 255), round(green * 255), round(blue * 255), 255
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -44,22 +44,41 @@ LICENSES: Final[dict[str, License]] = {
     "unknown": UNKNOWN,
 }
 
-# The Data-Source column as the data card spells it. Spelling drifts between its versions ("(DE).", "(Germany)",
-# trailing blanks), so both sides are compared as bare lower-case words without the country in brackets.
-_INSTITUTIONS: Final[dict[str, str]] = {
-    "AutoPET Challenge": "CC-BY-NC-4.0",
-    "University Hospital Leipzig (DE)": "CC-BY-4.0",
-    "Azienda Ospedaliero Universitaria Careggi (IT)": "CC-BY-4.0",
-    "University of California Davis (US)": "CC-BY-4.0",
-}
+
+class _Institution(NamedTuple):
+    """A source as the data card spells it, the bare words of its country, and its licence."""
+
+    name: str
+    country: frozenset[str]
+    license: License
 
 
-def _bare(institution: str) -> str:
-    without_country = re.sub(r"\([^)]*\)", " ", institution)
-    return " ".join(re.findall(r"[a-z0-9]+", without_country.casefold()))
+_INSTITUTIONS: Final = (
+    _Institution("AutoPET Challenge", frozenset(), LICENSES["CC-BY-NC-4.0"]),
+    _Institution("University Hospital Leipzig (DE)", frozenset({"de", "germany"}), LICENSES["CC-BY-4.0"]),
+    _Institution("Azienda Ospedaliero Universitaria Careggi (IT)", frozenset({"it", "italy"}), LICENSES["CC-BY-4.0"]),
+    _Institution("University of California Davis (US)", frozenset({"us", "usa"}), LICENSES["CC-BY-4.0"]),
+)
 
 
-_BY_BARE_NAME: Final = {_bare(name): (name, LICENSES[spdx]) for name, spdx in _INSTITUTIONS.items()}
+def _words(text: str) -> str:
+    # Words of any script: one more word, in whatever letters, is another institution.
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _name_and_country(text: str) -> tuple[str, str]:
+    name, _, country = text.partition("(")
+    return _words(name), _words(country)
+
+
+def _known(text: str | None) -> _Institution | None:
+    # Spelling drifts between versions of the card: "(DE).", "(Germany)", a trailing blank or tab. What stands in
+    # brackets must be the institution's own country, or nothing.
+    name, country = _name_and_country(text or "")
+    for institution in _INSTITUTIONS:
+        if name == _name_and_country(institution.name)[0] and country in {"", *institution.country}:
+            return institution
+    return None
 
 
 def license_of(institution: str | None) -> License:
@@ -70,16 +89,16 @@ def license_of(institution: str | None) -> License:
     institution
         Cell of the ``Data-Source`` column, or None.
     """
-    known = _BY_BARE_NAME.get(_bare(institution or ""))
-    return known[1] if known else UNKNOWN
+    known = _known(institution)
+    return known.license if known else UNKNOWN
 
 
 def institution_of(text: str | None) -> str | None:
     """Return an institution as the data card spells it, or the text itself when it is not known."""
     if text is None or not text.strip():
         return None
-    known = _BY_BARE_NAME.get(_bare(text))
-    return known[0] if known else text.strip()
+    known = _known(text)
+    return known.name if known else text.strip()
 
 
 def attribution_of(institution: str | None, corpus_name: str) -> str:

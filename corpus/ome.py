@@ -12,7 +12,7 @@ from typing import Any, Final
 from corpus import layout
 from corpus.findings import Finding
 from corpus.geometry import Grid, Triple
-from corpus.labels import Family
+from corpus.labels import Family, rgba_of
 from corpus.licenses import LICENSES, UNKNOWN
 from corpus.models import CorpusInfo, Level, StoredImage, SubjectInfo
 
@@ -205,21 +205,24 @@ def _transforms(grid: Grid, factors_zyx: Triple) -> list[Json]:
 
 
 def _channel(image: StoredImage) -> Json:
-    # OME knows no intensity transform, so viewers show stored numbers and the window has to be in these.
     statistics = image.statistics
     low, high = (statistics.minimum, statistics.maximum) if statistics else (None, None)
     start, end = _CT_WINDOW_HU
     if image.role != "ct":
-        start, end = 0.0, (statistics.high if statistics else None) or 1.0
-    window = {
-        "min": start if low is None else low,
-        "max": end if high is None else high,
-        "start": start,
-        "end": end,
-    }
+        bright = (statistics.high if statistics else None) or 0.0
+        start, end = 0.0, bright if bright > 0 else 1.0
+    first, last = _stored_range(start, end, image)
+    smallest, largest = _stored_range(start if low is None else low, end if high is None else high, image)
+    window = {"min": smallest, "max": largest, "start": first, "end": last}
+    return {"active": True, "color": _COLOR[image.role], "label": _DISPLAY[image.role], "window": window}
+
+
+def _stored_range(low: float, high: float, image: StoredImage) -> tuple[float, float]:
+    # OME knows no intensity transform, so viewers show stored numbers and the window has to be in these; it runs
+    # upwards also where the slope is negative, or all voxels are alike.
     slope, inter = image.scaling.slope, image.scaling.inter
-    stored = {name: (value - inter) / slope for name, value in window.items()}
-    return {"active": True, "color": _COLOR[image.role], "label": _DISPLAY[image.role], "window": stored}
+    first, last = sorted(((low - inter) / slope, (high - inter) / slope))
+    return first, last if last > first else first + 1
 
 
 def _image_label(image: StoredImage, family: Family) -> Json:
@@ -235,12 +238,10 @@ def _image_label(image: StoredImage, family: Family) -> Json:
         for label in family.labels
     ]
     known = family.by_value()
-    properties += [
-        {"label-value": region.value, "name": region.name, "voxels": region.voxels}
-        for region in image.regions
-        if region.value not in known
-    ]
-    colors = [{"label-value": label.value, "rgba": list(label.rgba)} for label in family.labels]
+    unexpected = [region for region in image.regions if region.value not in known]
+    properties += [{"label-value": each.value, "name": each.name, "voxels": each.voxels} for each in unexpected]
+    values = [*known, *(region.value for region in unexpected)]
+    colors = [{"label-value": value, "rgba": list(rgba_of(value))} for value in values]
     label: Json = {"version": OME_VERSION, "colors": colors, "properties": properties}
     if image.path.startswith("ct/"):
         label["source"] = {"image": "../../"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from corpus.errors import RequestError
 from corpus.geometry import Grid, Triple
+
+_FAR_MM: Final = 1e9
+"""Farther than any scanner reaches: a box may be open on a side, and infinity times zero is not a number."""
 
 Bounds = tuple[float, float, float, float, float, float]
 """A box in the world: (x0, y0, z0, x1, y1, z1), RAS+ mm."""
@@ -95,11 +98,13 @@ def box_of_mm(bbox_mm_ras: Bounds, grid: Grid) -> Box:
     low, high = np.array(bbox_mm_ras[:3]), np.array(bbox_mm_ras[3:])
     if not np.all(low <= high):
         raise RequestError("request.region", f"the box {bbox_mm_ras} must have x0 <= x1, y0 <= y1, z0 <= z1")
-    index = grid.to_index_zyx(_corners(list(zip(low, high, strict=True))))
+    far = np.clip([low, high], -_FAR_MM, _FAR_MM)
+    index = grid.to_index_zyx(_corners(list(zip(*far, strict=True))))
     # A centre that lies on a face belongs to the box; float noise must not push it out.
-    start = np.ceil(index.min(axis=0) - 1e-6).astype(int)
-    stop = np.floor(index.max(axis=0) + 1e-6).astype(int) + 1
-    box = Box.of(start, stop).clipped(grid.shape_zyx)
+    start = np.ceil(index.min(axis=0) - 1e-6)
+    stop = np.floor(index.max(axis=0) + 1e-6) + 1
+    # Clipped before they become integers, which would wrap.
+    box = Box.of(np.clip(start, 0, grid.shape_zyx), np.clip(stop, 0, grid.shape_zyx)).clipped(grid.shape_zyx)
     if box.is_empty:
         whole = Box.whole(grid).bounds_mm_ras(grid)
         raise RequestError("request.region", f"no voxel centre lies in {bbox_mm_ras}; the volume spans {whole} mm")

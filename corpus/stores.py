@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from zipfile import ZipFile
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -182,16 +183,28 @@ def open_file(url: str) -> AbstractContextManager[BinaryIO]:
     return opened
 
 
-def archive_members(url: str) -> dict[str, int]:
-    """Return the size of each member of a zip archive, without unpacking it.
+class ArchiveMember(NamedTuple):
+    """A file in a zip archive: its name there, its size in bytes when taken out, and whether it is encrypted."""
+
+    name: str
+    size: int
+    is_encrypted: bool
+
+
+def archive_members(url: str) -> list[ArchiveMember]:
+    """Return the members of a zip archive, without unpacking it; a name may occur twice.
 
     Raises
     ------
     zipfile.BadZipFile
         The archive is damaged, or was cut.
     """
-    archive = fsspec.filesystem("zip", fo=url)
-    return {name: int(info["size"]) for name, info in archive.find("", detail=True).items()}
+    with fsspec.open(url, "rb") as file, ZipFile(file) as archive:
+        return [
+            ArchiveMember(info.filename, info.file_size, bool(info.flag_bits & 1))
+            for info in archive.infolist()
+            if not info.is_dir()
+        ]
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:
