@@ -82,14 +82,7 @@ def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
     """
     started = time.perf_counter()
     prefix = layout.store_key(plan.subject)
-    # Leftovers of a run that was cut short, or of another source.
-    _delete_image(store, prefix, plan.path)
-    recorded = RecordedStore(store, prefix)
-    try:
-        image, findings = _write_narrowest(plan, recorded)
-    except BaseException:
-        _delete_image(store, prefix, plan.path)
-        raise
+    recorded, image, findings = _write_narrowest(plan, store, prefix)
     family = families().get(plan.role)
     for key, data in image_objects(image, family, findings).items():
         recorded.put(key, data)
@@ -144,14 +137,23 @@ def _delete_image(store: Store, prefix: str, path: str) -> None:
             store.delete(key)
 
 
-def _write_narrowest(plan: VolumePlan, recorded: RecordedStore) -> tuple[StoredImage, tuple[Finding, ...]]:
+def _write_narrowest(
+    plan: VolumePlan, store: Store, prefix: str
+) -> tuple[RecordedStore, StoredImage, tuple[Finding, ...]]:
+    # Leftovers of a run that was cut short, or of another source.
+    _delete_image(store, prefix, plan.path)
     for target in plan.types:
+        recorded = RecordedStore(store, prefix)
         try:
             with ThreadPoolExecutor(_ENCODERS, thread_name_prefix="encode") as pool:
-                return _Writing(plan, target, recorded, pool).run()
+                return recorded, *_Writing(plan, target, recorded, pool).run()
         except DoesNotFitError:
-            # Rare, and found early: the file is read again for the next type, which overwrites every shard.
-            continue
+            # Rare, and found early: the file is read again for the next type. Its shards may be cut otherwise, so
+            # none of these may stay.
+            _delete_image(store, prefix, plan.path)
+        except BaseException:
+            _delete_image(store, prefix, plan.path)
+            raise
     raise AssertionError("the last stored type holds every source value")
 
 

@@ -248,6 +248,8 @@ def read_catalog(store: Store) -> Catalog:
         This is no published mirror, its layout is not known, or a table is not the committed one.
     """
     mirror = read_mirror(store)
+    if missing := set(layout.TABLES) - set(mirror.tables):
+        raise LayoutError("layout.table", f"mirror.json does not name {sorted(missing)}", place=store.url)
     return Catalog(mirror, {name: _read_table(store, record) for name, record in mirror.tables.items()})
 
 
@@ -305,6 +307,7 @@ def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
     stored = {volume.role for volume in outcome.volumes if volume.image is not None}
     return {
         **{name: value for name, value in msgspec.structs.asdict(info).items() if name in _CATALOG.names},
+        "attribution": info.attribution or None,
         "corpus": corpus.name,
         "release": corpus.release,
         "details": to_json(info.extra).decode() if info.extra else None,

@@ -194,6 +194,8 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
         Of level 0 as stored: little-endian, C order.
     software
         Version of voxshelf that stored it.
+    digest
+        Of the source's identity and of the settings that shape the bytes.
     statistics
         Of an intensity volume.
     regions
@@ -217,6 +219,7 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
     source_header: bytes | None
     array_sha256: str
     software: str
+    digest: str = ""
     statistics: Statistics | None = None
     regions: tuple[Region, ...] = ()
 

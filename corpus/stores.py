@@ -7,9 +7,11 @@ object is atomic: a reader, or a run after a crash, sees the old object, the new
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 from zipfile import ZipFile
@@ -66,19 +68,16 @@ class Store:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those of many objects that exist, several requests at a time."""
-        paths = {self._path(key): key for key in keys}
-        if not paths:
-            return {}
-        with _store_errors(self.url):
-            found = self._fs.cat(list(paths), on_error="return", batch_size=_AT_ONCE)
-        result = {}
-        for path, data in found.items():
-            if isinstance(data, Exception):
-                if not isinstance(data, FileNotFoundError):
-                    raise StoreError("store.unreachable", str(data), place=path)
-            else:
-                result[paths[path]] = data
-        return result
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            wanted = list(keys)
+            found = zip(wanted, pool.map(self._get_if_there, wanted), strict=True)
+            return {key: data for key, data in found if data is not None}
+
+    def _get_if_there(self, key: str) -> bytes | None:
+        try:
+            return self.get(key)
+        except NotFoundError:
+            return None
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object, atomically.
@@ -115,8 +114,16 @@ class Store:
 
     def delete(self, prefix: str) -> None:
         """Remove an object, or all objects below a prefix; silent where there is none."""
-        with _store_errors(self._place(prefix)), suppress(FileNotFoundError):
-            self._fs.rm(self._path(prefix), recursive=True)
+        # Not fsspec's recursive rm, which takes "[2026]" in a path for a pattern.
+        with _store_errors(self._place(prefix)):
+            if self.is_local:
+                _delete_local(Path(self._path(prefix)))
+                return
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(self._fs.rm_file, map(self._path, self._own(prefix))))
+
+    def _own(self, prefix: str) -> list[str]:
+        return [key for key in self.keys(prefix) if key == prefix or key.startswith(f"{prefix}/")]
 
     def zarr(self, prefix: str, *, read_only: bool = True) -> ZarrStore:
         """Return a zarr store of a folder of this one."""
@@ -225,11 +232,18 @@ def _put_file(path: Path, data: bytes) -> None:
         raise
 
 
+def _delete_local(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def _store_errors(place: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise NotFoundError("not-found.key", "there is no such object", place=place) from error
     except PermissionError as error:
         raise StoreError("store.denied", str(error), place=place) from error

@@ -89,7 +89,7 @@ def present(size: str) -> set[tuple[str, int]]:
 
 
 def test_files_are_those_of_the_bucket(corpus: Path) -> None:
-    names = {"CT-details.xlsx", "PT-details.xlsx", "labels.json"}
+    names = {"CT-details.xlsx", "PT-details.xlsx", "corpus.json", "labels.json"}
     for stem in (f"{number:04d}" for number in range(1, SUBJECTS + 1)):
         names |= {f"{IMAGES}/{kind}/{stem}.nii.gz" for kind in ("CT", "PT")}
         names |= {f"{TRUTH}/{family.folder}/{stem}.nii.gz" for family in families().values()}

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import threading
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -175,6 +176,29 @@ def test_too_few_or_too_many_voxels_are_refused(
     assert caught.value.code == "source.size-mismatch"
 
 
+def test_a_volume_of_nothing_but_zeros_is_not_too_small(nifti: Build, source: Place, read_all: ReadAll) -> None:
+    # As small as deflate can make it: 1030 times smaller.
+    _, voxels = read_all(source(gzip.compress(nifti(np.zeros((64, 512, 512), dtype="u1")), 9)), 16)
+    assert voxels.shape == (64, 512, 512)
+    assert not voxels.any()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_header_that_promises_the_impossible_costs_no_memory(nifti: Build, source: Place, packed: bool) -> None:
+    data = nifti(VOXELS, fields={"dim": [3, 32767, 32767, 32767, 1, 1, 1, 1]})
+    tracemalloc.start()
+    try:
+        with (
+            pytest.raises(SourceError) as caught,
+            VolumeStream(source(gzip.compress(data) if packed else data)) as stream,
+        ):
+            next(stream.slabs(16))
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "source.size-mismatch"
+
+
 @pytest.mark.parametrize("extra", [-1, 1])
 def test_voxels_smaller_than_the_probe_are_counted(nifti: Build, source: Place, read_all: ReadAll, extra: int) -> None:
     data = nifti(np.array([[[7, 8]]], dtype=np.uint8))
@@ -248,7 +272,7 @@ def test_a_missing_file_is_unreadable(source: Place, tmp_path: Path, read_all: R
 
 
 def member(archive: SourceFile, name: str = "CT/0001.nii.gz") -> SourceFile:
-    return SourceFile(f"zip://{name}::{archive.url}", f"{archive.name}!{name}", 1)
+    return SourceFile(f"zip://{name}::{archive.url}", f"{archive.name}!{name}", archive.size)
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -48,10 +48,10 @@ def bounds_near(draw: st.DrawFn, grid: Grid) -> Bounds:
     return x0, y0, z0, x1, y1, z1
 
 
-def voxels_inside(bounds: Bounds, grid: Grid) -> set[tuple[int, ...]]:
+def voxels_inside(bounds: Bounds, grid: Grid, within_mm: float = 1e-7) -> set[tuple[int, ...]]:
     index = np.argwhere(np.ones(grid.shape_zyx))
     world = grid.to_world_mm(index)
-    inside = np.all((world >= np.array(bounds[:3]) - 1e-7) & (world <= np.array(bounds[3:]) + 1e-7), axis=1)
+    inside = np.all((world >= np.array(bounds[:3]) - within_mm) & (world <= np.array(bounds[3:]) + within_mm), axis=1)
     return {tuple(voxel) for voxel in index[inside].tolist()}
 
 
@@ -112,7 +112,7 @@ class TestMargin:
                 (grown.stop_zyx[axis] - box.stop_zyx[axis], grid.shape_zyx[axis] - box.stop_zyx[axis]),
             ):
                 assert 0 <= gained <= room
-                assert gained == room or margin - 1e-9 <= gained * spacing < margin + spacing
+                assert gained == room or margin - 1e-9 <= gained * spacing < margin + spacing + 1e-9
 
     def test_of_five_millimetres(self, make_grid: Callable[..., Grid]) -> None:
         grid = make_grid("LAS", (40, 40, 40), (1.0, 2.0, 3.0))
@@ -142,6 +142,8 @@ class TestBoxOfMillimetres:
     def test_picks_exactly_the_centres_inside(self, grid: Grid, data: st.DataObject) -> None:
         bounds = data.draw(bounds_near(grid))
         expected = voxels_inside(bounds, grid)
+        # Faces that miss a centre by next to nothing are float noise, which may fall either way.
+        assume(expected == voxels_inside(bounds, grid, 1e-5))
         if expected:
             assert voxels_of(box_of_mm(bounds, grid)) == expected
         else:
@@ -188,11 +190,10 @@ class TestBoxOfMillimetres:
             box_of_mm((100, 100, 100, 101, 101, 101), grid)
         assert "(0.0, 0.0, 0.0, 4.0, 3.0, 2.0)" in caught.value.message
 
-    # BUG: from about 1e19 voxels on the cast to int64 overflows, and a box that holds the whole volume is
-    # refused as holding none of it; infinite faces also warn of an invalid cast.
     @pytest.mark.parametrize("far", [1e6, 1e30, float("inf")])
     def test_a_box_much_larger_than_the_volume_takes_all_of_it(
         self, make_grid: Callable[..., Grid], far: float
     ) -> None:
+        """Faces beyond what an integer index can tell, and a side that is left open, are clipped as well."""
         grid = make_grid("LAS")
         assert box_of_mm((-far, -far, -far, far, far, far), grid) == Box.whole(grid)

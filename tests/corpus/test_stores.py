@@ -1,0 +1,348 @@
+"""Stores of objects, on a real folder and in memory."""
+
+from __future__ import annotations
+
+import stat
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import zarr
+
+from corpus.errors import NotFoundError, SettingsError, StoreError
+from corpus.stores import SourceListing, Store, archive_members, open_file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "mirror"
+
+
+@pytest.fixture
+def local(folder: Path) -> Store:
+    return Store(str(folder))
+
+
+@pytest.fixture(params=["local", "file URL", "memory"])
+def store(request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
+    """A folder, the same by URL, and a store that is not local."""
+    if request.param != "memory":
+        yield Store(str(folder) if request.param == "local" else folder.as_uri())
+        return
+    url = f"memory://{uuid.uuid4().hex}/mirror"
+    yield Store(url)
+    memory = fsspec.filesystem("memory")
+    if memory.exists(url):
+        memory.rm(url, recursive=True)
+
+
+class TestObjects:
+    def test_what_is_put_is_got(self, store: Store) -> None:
+        content = bytes(range(256)) * 100
+        store.put("a/b/c.bin", content)
+        store.put("empty", b"")
+        assert store.get("a/b/c.bin") == content
+        assert store.get("empty") == b""
+
+    def test_a_second_put_replaces_all_of_the_first(self, store: Store) -> None:
+        store.put("a", b"a long one")
+        store.put("a", b"short")
+        assert store.get("a") == b"short"
+        assert store.sizes() == {"a": 5}
+
+    def test_only_objects_exist(self, store: Store) -> None:
+        store.put("a/b", b"1")
+        assert store.exists("a/b")
+        assert not store.exists("a")
+        assert not store.exists("a/c")
+        assert not store.exists("a/b/c")
+
+    @pytest.mark.parametrize("key", ["missing", "missing/too", "a/missing", "a", "a/b/c"])
+    def test_what_is_no_object_is_not_found(self, store: Store, key: str) -> None:
+        """Neither is a folder, nor what would lie below an object: on S3 these are missing keys."""
+        store.put("a/b", b"1")
+        with pytest.raises(NotFoundError) as caught:
+            store.get(key)
+        assert caught.value.code == "not-found.key"
+        assert caught.value.place == f"{store.url}/{key}"
+
+    def test_many_are_got_without_the_missing_ones(self, store: Store) -> None:
+        written = {f"a/{number}": bytes([number]) * number for number in range(40)}
+        for key, data in written.items():
+            store.put(key, data)
+        assert store.get_many([*written, "a/40", "missing/one"]) == written
+        assert store.get_many(["a/7"]) == {"a/7": written["a/7"]}
+        assert store.get_many(["missing"]) == {}
+        assert store.get_many(iter([])) == {}
+
+
+class TestListing:
+    def test_keys_are_relative_and_sorted(self, store: Store) -> None:
+        for key in ("b", "a/z", "a/b/c", "ab/d"):
+            store.put(key, key.encode())
+        assert store.keys() == ["a/b/c", "a/z", "ab/d", "b"]
+        assert store.keys("a") == ["a/b/c", "a/z"]
+        assert store.keys("a/b") == ["a/b/c"]
+        assert store.sizes("a") == {"a/b/c": 5, "a/z": 3}
+
+    def test_there_are_none_in_a_store_that_does_not_exist(self, store: Store) -> None:
+        assert store.keys() == []
+        assert store.keys("a/b") == []
+        assert store.sizes() == {}
+
+    def test_a_listing_sees_later_writes(self, store: Store) -> None:
+        store.put("a/1", b"1")
+        assert store.keys("a") == ["a/1"]
+        store.put("a/2", b"22")
+        store.delete("a/1")
+        assert store.sizes("a") == {"a/2": 2}
+
+
+class TestDelete:
+    def test_takes_what_lies_below_and_nothing_beside(self, store: Store) -> None:
+        for key in ("a/b", "a/c/d", "ab", "a.txt"):
+            store.put(key, b"1")
+        store.delete("a")
+        assert store.keys() == ["a.txt", "ab"]
+
+    def test_takes_a_single_object(self, store: Store) -> None:
+        store.put("a/b", b"1")
+        store.put("a/c", b"2")
+        store.delete("a/b")
+        assert store.keys() == ["a/c"]
+
+    def test_of_nothing_is_silent(self, store: Store) -> None:
+        store.delete("missing")
+        store.put("a", b"1")
+        store.delete("missing/too")
+        assert store.keys() == ["a"]
+
+
+class TestPlaces:
+    def test_a_trailing_slash_changes_nothing(self, folder: Path) -> None:
+        Store(f"{folder}/").put("a", b"1")
+        assert Store(str(folder)).keys() == Store(f"{folder}/").keys() == ["a"]
+
+    def test_a_relative_path_is_told_in_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        store = Store("mirror")
+        store.put("a", b"1")
+        assert store.url == str(tmp_path / "mirror")
+        assert (tmp_path / "mirror" / "a").read_bytes() == b"1"
+
+    def test_making_a_store_writes_nothing(self, folder: Path) -> None:
+        Store(str(folder))
+        assert not folder.exists()
+
+    @pytest.mark.parametrize("name", ["with blank", "release [2026]", "what?", "a*b", "\u00e4\u2260", "50%25"])
+    def test_signs_of_patterns_and_urls_are_plain_signs_in_a_path(self, tmp_path: Path, name: str) -> None:
+        store = Store(str(tmp_path / name))
+        store.put("a/1", b"1")
+        store.put("a/2", b"22")
+        assert (tmp_path / name / "a" / "1").read_bytes() == b"1"
+        assert store.sizes() == {"a/1": 1, "a/2": 2}
+        assert store.get("a/2") == b"22"
+        assert store.get_many(["a/1", "a/2", "a/3"]) == {"a/1": b"1", "a/2": b"22"}
+        store.delete("a")
+        assert store.keys() == []
+
+    @pytest.mark.parametrize("kind", [Store, SourceListing])
+    def test_an_unknown_protocol_is_a_wrong_setting(self, kind: type) -> None:
+        with pytest.raises(SettingsError, match="nosuch") as caught:
+            kind("nosuch://bucket/prefix")
+        assert (caught.value.code, caught.value.place) == ("settings.url", "nosuch://bucket/prefix")
+
+    def test_only_a_folder_is_local(self, folder: Path) -> None:
+        assert Store(str(folder)).is_local
+        assert Store(folder.as_uri()).is_local
+        assert not Store("memory://nothing").is_local
+
+
+class Interrupted(BaseException):
+    """What ends a process, such as KeyboardInterrupt, which pytest takes for itself."""
+
+
+class TestAtomicPut:
+    @pytest.mark.parametrize("step", ["replace", "chmod"])
+    @pytest.mark.parametrize("before", [None, b"the old object"])
+    def test_a_put_that_fails_leaves_the_old_object_and_nothing_else(
+        self, local: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, before: bytes | None
+    ) -> None:
+        if before is not None:
+            local.put("a/b", before)
+
+        def fail(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, step, fail)
+        with pytest.raises(StoreError, match="No space left") as caught:
+            local.put("a/b", b"the new object")
+        assert (caught.value.code, caught.value.place) == ("store.unreachable", f"{folder}/a/b")
+        files = {path.name: path.read_bytes() for path in (folder / "a").iterdir()}
+        assert files == ({} if before is None else {"b": before})
+
+    def test_an_interrupted_one_does_as_well(self, local: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(*_: object) -> None:
+            raise Interrupted
+
+        local.put("a/b", b"the old object")
+        monkeypatch.setattr(Path, "replace", interrupt)
+        with pytest.raises(Interrupted):
+            local.put("a/b", b"the new object")
+        assert {path.name: path.read_bytes() for path in (folder / "a").iterdir()} == {"b": b"the old object"}
+
+    def test_what_cannot_be_written_leaves_nothing(self, local: Store, folder: Path) -> None:
+        with pytest.raises(TypeError):
+            local.put("a/b", "text")  # type: ignore[arg-type]
+        assert list((folder / "a").iterdir()) == []
+
+    def test_a_reader_sees_the_old_object_until_the_new_one_is_whole(
+        self, local: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen = []
+        replace = Path.replace
+
+        def watch(path: Path, target: Path) -> Path:
+            seen.append((local.get("a"), path.read_bytes()))
+            return replace(path, target)
+
+        local.put("a", b"old")
+        monkeypatch.setattr(Path, "replace", watch)
+        local.put("a", b"new")
+        assert seen == [(b"old", b"new")]
+        assert local.get("a") == b"new"
+
+    def test_others_may_read_what_was_put(self, local: Store, folder: Path) -> None:
+        local.put("a", b"1")
+        assert stat.S_IMODE((folder / "a").stat().st_mode) == 0o644
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (PermissionError(13, "Permission denied"), "store.denied"),
+            (ConnectionResetError(104, "reset by peer"), "store.unreachable"),
+            (TimeoutError("too slow"), "store.unreachable"),
+            (OSError(5, "Input/output error"), "store.unreachable"),
+            (type("ClientError", (Exception,), {"__module__": "botocore.exceptions"})("no"), "store.unreachable"),
+            (type("ServerError", (Exception,), {"__module__": "aiohttp.client"})("no"), "store.unreachable"),
+        ],
+        ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+    )
+    def test_of_the_storage_are_ours(
+        self, local: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        for name in ("cat_file", "isfile", "find"):
+            monkeypatch.setattr(type(local._fs), name, fail)
+        for call in (local.get, local.exists, local.sizes, local.keys):
+            with pytest.raises(StoreError) as caught:
+                call("a/b")
+            assert (caught.value.code, caught.value.place) == (code, f"{folder}/a/b")
+            assert caught.value.__cause__ is error
+
+    def test_a_failure_among_many_is_not_taken_for_a_missing_object(
+        self, local: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        local.put("a", b"1")
+        monkeypatch.setattr(type(local._fs), "cat_file", fail)
+        with pytest.raises(StoreError, match="Input/output error"):
+            local.get_many(["a", "b"])
+
+    def test_mistakes_of_ours_pass_through(self, local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(type(local._fs), "cat_file", fail)
+        with pytest.raises(ZeroDivisionError):
+            local.get("a")
+
+
+class TestZarr:
+    def test_writes_only_when_asked_to(self, local: Store, folder: Path) -> None:
+        array = zarr.create_array(local.zarr("subject/ct", read_only=False), shape=(3,), dtype="i2")
+        array[:] = np.arange(3)
+        assert (folder / "subject" / "ct" / "zarr.json").is_file()
+        reader = zarr.open_array(local.zarr("subject/ct"))
+        assert reader[:].tolist() == [0, 1, 2]
+        assert local.zarr("subject/ct").read_only
+        with pytest.raises(ValueError, match="read-only"):
+            zarr.open_array(local.zarr("subject/ct"), mode="r+")
+
+
+class TestSourceListing:
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        root = tmp_path / "source"
+        (root / "images" / "CT").mkdir(parents=True)
+        (root / "images" / "CT" / "0001.nii.gz").write_bytes(b"gzip")
+        (root / "labels.json").write_bytes(b"{}")
+        return root
+
+    @pytest.mark.parametrize("end", ["", "/"])
+    def test_names_are_relative(self, source: Path, end: str) -> None:
+        assert SourceListing(f"{source}{end}").sizes == {"images/CT/0001.nii.gz": 4, "labels.json": 2}
+
+    def test_files_are_read_and_opened(self, source: Path) -> None:
+        listing = SourceListing(str(source))
+        assert listing.read("labels.json") == b"{}"
+        with open_file(listing.url("images/CT/0001.nii.gz")) as file:
+            assert file.read() == b"gzip"
+
+    def test_a_folder_that_is_not_there_is_a_wrong_setting(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="no such folder") as caught:
+            SourceListing(str(tmp_path / "nowhere"))
+        assert (caught.value.code, caught.value.place) == ("settings.url", str(tmp_path / "nowhere"))
+
+    def test_an_empty_folder_has_no_files(self, tmp_path: Path) -> None:
+        assert SourceListing(str(tmp_path)).sizes == {}
+
+
+class TestArchives:
+    def test_members_are_listed_and_opened_byte_for_byte(self, tmp_path: Path) -> None:
+        path = tmp_path / "organs.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.mkdir("Organs")
+            archive.writestr("Organs/0001.nii.gz", b"\x1f\x8b" + bytes(1000))
+            archive.writestr("readme.txt", b"hello")
+        files = [member for member in archive_members(str(path)) if not member.name.endswith("/")]
+        assert [(member.name, member.size) for member in files] == [("Organs/0001.nii.gz", 1002), ("readme.txt", 5)]
+        assert not any(member.is_encrypted for member in files)
+        with open_file(f"zip://Organs/0001.nii.gz::{path}") as file:
+            assert file.read() == b"\x1f\x8b" + bytes(1000)
+
+    def test_members_that_have_to_be_refused_are_listed_as_they_stand(self, tmp_path: Path) -> None:
+        """A listing that is tidied up hides what climbs out of the archive, occurs twice or is encrypted."""
+        path = tmp_path / "organs.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("../up", b"1")
+            archive.writestr("/absolute", b"22")
+            archive.writestr("twice", b"333")
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr("twice", b"4444")
+            archive.infolist()[0].flag_bits |= 1
+        members = [(member.name, member.size, member.is_encrypted) for member in archive_members(str(path))]
+        assert members == [
+            ("../up", 1, True),
+            ("/absolute", 2, False),
+            ("twice", 3, False),
+            ("twice", 4, False),
+        ]
+
+    def test_one_that_was_cut_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "organs.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a", bytes(1000))
+        path.write_bytes(path.read_bytes()[:-30])
+        with pytest.raises(zipfile.BadZipFile):
+            archive_members(str(path))
