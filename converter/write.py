@@ -249,6 +249,7 @@ class _Writing:
             source_header=plan.header.raw if changed else None,
             array_sha256=self._digest.hexdigest(),
             software=version("voxshelf"),
+            digest=plan.digest,
             statistics=statistics,
             regions=regions,
         )

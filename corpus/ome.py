@@ -106,11 +106,7 @@ def image_attributes(image: StoredImage, family: Family | None, findings: tuple[
         },
         "array_sha256": image.array_sha256,
         "codec": {"shuffle": image.codec.shuffle, "clevel": image.codec.clevel},
-        "conversion": {
-            "software": "voxshelf",
-            "version": image.software,
-            "layout_version": layout.LAYOUT_VERSION,
-        },
+        "conversion": {"software": "voxshelf", "version": image.software, "digest": image.digest},
         "warnings": [finding.code for finding in findings],
     }
     if image.source_header is not None:
