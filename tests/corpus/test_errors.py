@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus import errors
 from corpus.errors import (
     CODES,
     EXIT_STATUS,
@@ -21,6 +25,7 @@ from corpus.errors import (
     StoreError,
     VoxshelfError,
 )
+from corpus.findings import WARNINGS
 
 BUILTIN: dict[type[VoxshelfError], type[Exception]] = {
     SourceError: ValueError,
@@ -120,3 +125,24 @@ def test_a_store_error_has_no_errno_and_keeps_its_text() -> None:
     error = StoreError("store.unreachable", "no answer", place="s3://bucket/key", hint="hint")
     assert str(error) == "s3://bucket/key: no answer [store.unreachable]"
     assert type(error) is StoreError
+
+
+def calls_in_the_code() -> Iterator[tuple[str, str, str]]:
+    """Where an error or a warning is made of a code: the place, the callable and the code."""
+    makers = {"warning", *(kind.__name__ for kind in BUILTIN)}
+    root = Path(errors.__file__).parents[1]
+    for package in ("corpus", "converter", "service", "voxshelf"):
+        for path in sorted((root / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                match node:
+                    case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(code)), *_]) if name in makers:
+                        yield f"{package}/{path.name}:{node.lineno}", name, code
+
+
+def test_the_code_uses_codes_of_the_table_with_the_class_of_their_kind() -> None:
+    """A typing error would raise KeyError in place of the error, on a path that hardly ever runs."""
+    found = list(calls_in_the_code())
+    assert len(found) > 40
+    classes = {kind: cls.__name__ for kind, cls in BY_KIND.items()}
+    expected = {code: classes[code.partition(".")[0]] for code in CODES} | dict.fromkeys(WARNINGS, "warning")
+    assert [call for call in found if expected.get(call[2]) != call[1]] == []

@@ -12,7 +12,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 from dask.utils import parse_bytes
@@ -252,6 +251,7 @@ def test_the_options_exist(
 @pytest.mark.parametrize("name", ["convert", "service"])
 def test_our_commands_are_ones_that_the_command_line_takes(services: dict[str, dict[str, Any]], name: str) -> None:
     verb, *arguments = services[name]["command"]
-    command = cli.get_command(click.Context(cli), verb)
+    parent = cli.make_context("voxshelf", services[name]["command"])
+    command = cli.get_command(parent, verb)
     assert command is not None
-    assert command.make_context(verb, arguments).params
+    assert command.make_context(verb, arguments, parent=parent).params
