@@ -9,14 +9,17 @@ import msgspec
 
 from converter import sheets
 from converter.events import Listener, Published, Report
+from converter.finish import finish_subject
 from converter.inventory import Inventory, take_inventory
 from converter.publish import completed_subjects, publish, unpublish
 from converter.run import executor
 from converter.schedule import Schedule
+from converter.write import missing_objects
 from corpus import layout
-from corpus.errors import SettingsError, SourceError, StoreError
+from corpus.catalog import read_catalog
+from corpus.errors import LayoutError, SettingsError, SourceError, StoreError
 from corpus.findings import Finding, failure
-from corpus.models import CorpusInfo, SubjectInfo, to_json
+from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, to_json
 from corpus.stores import SourceListing, Store
 
 REPORT_KEY: Final = f"{layout.PRIVATE}/report.json"
@@ -80,10 +83,10 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     inventory = take_inventory(source_url)
     infos, sheet_findings = read_infos(inventory, settings.corpus.name)
     selected = _select(inventory, infos, settings)
-    done = completed_subjects(store)
-    if settings.overwrite and (redo := [subject for subject in selected if subject in done]):
-        unpublish(store, redo, settings.corpus)
-        done = completed_subjects(store)
+    if settings.overwrite:
+        unpublish(store, selected, settings.corpus)
+    done = _sound(store, completed_subjects(store))
+    _correct_licences(store, done, infos, settings.corpus)
     schedule = Schedule(store, settings.corpus, settings.roles, listen)
     schedule.failures += [*inventory.findings, *sheet_findings]
     for subject in selected:
@@ -106,9 +109,10 @@ def read_infos(inventory: Inventory, corpus_name: str) -> tuple[dict[str, Subjec
     findings = []
     listing = SourceListing(inventory.url)
     for name in inventory.sheets:
+        # Sheets of one kind that contradict each other prove as little as two rows that do.
         kind = "ct" if name.rpartition("/")[2].casefold().startswith("ct") else "pet"
         try:
-            rows[kind] |= sheets.read_sheet(listing.read(name), name)
+            rows[kind] = sheets.combined(rows[kind], sheets.read_sheet(listing.read(name), name))
         except (SourceError, StoreError) as error:
             findings.append(failure(error, name))
     infos = {
@@ -141,6 +145,40 @@ def parse_subjects(text: str) -> frozenset[str]:
                 "settings.option", f"{part!r} is neither an id nor a range like 0003-0010", place="--subjects"
             )
     return frozenset(subjects)
+
+
+def _sound(store: Store, done: dict[str, SubjectOutcome]) -> dict[str, SubjectOutcome]:
+    # What a publication lists was on the disk before it was committed. A subject of a run that ended before may have
+    # lost objects with the power, and is looked at.
+    try:
+        listed = read_catalog(store).subjects
+    except LayoutError:
+        listed = {}
+    return {
+        subject: outcome
+        for subject, outcome in done.items()
+        if subject in listed or not missing_objects(store, subject, outcome.volumes)
+    }
+
+
+def _correct_licences(
+    store: Store, done: dict[str, SubjectOutcome], infos: dict[str, SubjectInfo], corpus: CorpusInfo
+) -> None:
+    # Before anything else, and whatever is selected: a licence that was withdrawn must not wait for a conversion.
+    corrected = False
+    for subject, outcome in done.items():
+        info = infos.get(subject)
+        if info is not None and info.license != outcome.info.license:
+            told = msgspec.structs.replace(
+                outcome.info,
+                license=info.license,
+                attribution=info.attribution,
+                source_institution=info.source_institution,
+            )
+            done[subject] = finish_subject(store, told, corpus, outcome.volumes, outcome.findings)
+            corrected = True
+    if corrected:
+        publish(store, corpus)
 
 
 def _select(inventory: Inventory, infos: dict[str, SubjectInfo], settings: ConvertSettings) -> list[str]:

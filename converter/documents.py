@@ -89,7 +89,8 @@ def subject_objects(images: dict[str, Objects], info: SubjectInfo, corpus: Corpu
         zarr.consolidate_metadata(store)
         documents = _contents(held)
     written = {key: data for objects in images.values() for key, data in objects.items()}
-    return _ordered({key: data for key, data in documents.items() if written.get(key) != data})
+    # The CT's own document always: it is the one that both a volume and its subject write.
+    return _ordered({key: data for key, data in documents.items() if key == "ct/zarr.json" or written.get(key) != data})
 
 
 def _add_header(store: MemoryStore, image: StoredImage) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from converter.documents import image_objects, subject_objects
-from converter.write import RecordedStore
+from converter.write import RecordedStore, missing_objects
 from corpus import layout
+from corpus.errors import StoreError
 from corpus.findings import Finding
 from corpus.labels import families
 from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, VolumeOutcome, to_json
@@ -34,8 +35,10 @@ def finish_subject(
     Raises
     ------
     StoreError
-        The store failed.
+        The store failed, or lost objects of the volumes.
     """
+    if gone := missing_objects(store, info.subject, volumes):
+        raise StoreError("store.read-back", f"{len(gone)} objects that were written are not there", place=gone[0])
     recorded = RecordedStore(store, layout.store_key(info.subject))
     images = {
         volume.image.path: image_objects(volume.image, families().get(volume.role), volume.findings)

@@ -49,6 +49,7 @@ def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
     StoreError
         The store failed.
     """
+    store.flush()
     listed = [outcome for outcome in completed_subjects(store).values() if outcome.digests]
     store.put(layout.LABELS_JSON, to_json(label_document()))
     records = {}
@@ -80,8 +81,10 @@ def unpublish(store: Store, subjects: list[str], corpus: CorpusInfo) -> None:
         The store failed.
     """
     for subject in subjects:
-        store.delete(layout.subject_outcome_key(subject))
-    publish(store, corpus)
-    for subject in subjects:
         store.delete(f"{layout.PRIVATE}/outcomes/{subject}")
+    if store.exists(layout.MIRROR_JSON):
+        publish(store, corpus)
+    for subject in subjects:
+        # Its root first: without it a service takes a missing chunk for a fault, and no longer for zeros.
+        store.delete(f"{layout.store_key(subject)}/zarr.json")
         store.delete(layout.store_key(subject))

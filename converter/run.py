@@ -29,10 +29,13 @@ class Executor(Protocol):
         How many jobs are worth having under way at once.
     place
         Where they run, for people.
+    memory_bytes
+        Memory limit of the smallest worker; None where there is none.
     """
 
     slots: int
     place: str
+    memory_bytes: int | None
 
     def submit(self, name: str, job: Job, *arguments: Any) -> None:
         """Start a job; `name` is what people see of it."""
@@ -46,6 +49,7 @@ class Serial:
 
     slots = 1
     place = "this process"
+    memory_bytes: int | None = None
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[str, Job, tuple[Any, ...]]] = deque()
@@ -82,6 +86,8 @@ class Cluster:
         # Keys must be new for each run: a scheduler remembers the results of old ones.
         self._run = uuid.uuid4().hex[:8]
         self.slots = 2 * max(1, sum(client.nthreads().values()))
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        self.memory_bytes: int | None = min((w["memory_limit"] for w in workers if w["memory_limit"]), default=None)
         self.place: str = client.dashboard_link or "a Dask cluster without a dashboard"
 
     def submit(self, name: str, job: Job, *arguments: Any) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final
 
 from converter.events import Listener, Planned, Report, SubjectDone, VolumeDone
 from converter.finish import finish_subject
@@ -13,7 +11,7 @@ from converter.inventory import SubjectFiles
 from converter.nifti import VolumeHeader
 from converter.plan import VolumePlan, digest_of, plan_volume
 from converter.source import peek_header
-from converter.write import write_volume
+from converter.write import recorded_outcome, write_volume
 from corpus import layout
 from corpus.errors import SettingsError, SourceError, VoxshelfError
 from corpus.findings import Finding, failure, unexpected, warning
@@ -26,6 +24,10 @@ type Headers = dict[str, VolumeHeader | SourceError]
 if TYPE_CHECKING:
     from converter.run import Executor
     from corpus.catalog import MirrorRecord
+
+
+_LIBRARIES_BYTES: Final = 300 * 10**6
+"""What a worker holds before it begins: the interpreter with numpy, zarr, Dask and s3fs."""
 
 
 class _Subject:
@@ -96,6 +98,7 @@ class Schedule:
 
     def __init__(self, store: Store, corpus: CorpusInfo, roles: tuple[str, ...], listen: Listener) -> None:
         self._store = store
+        self._recorded = frozenset(store.keys(f"{layout.PRIVATE}/outcomes"))
         self._corpus = corpus
         self._roles = roles
         self._listen = listen
@@ -121,12 +124,16 @@ class Schedule:
         missing = [role for role in wanted if role not in known]
         subject = _Subject(files, info, known)
         for role in list(missing):
-            if outcome := self._interrupted(files.subject, role, wanted[role]):
+            # Stored by a run that ended before its subject was complete.
+            if layout.outcome_key(files.subject, role) not in self._recorded:
+                continue
+            if outcome := recorded_outcome(self._store, files.subject, role, wanted[role]):
                 subject.outcomes[role] = outcome
                 missing.remove(role)
+        unfinished = subject.outcomes.keys() != stored.keys()
         self._already += len(wanted) - len(missing)
         self.warnings += subject.findings
-        if missing or done is None or done.info != info or done.findings != subject.findings:
+        if missing or unfinished or done is None or (done.info, done.findings) != (info, subject.findings):
             self._subjects[files.subject] = subject
             self._todo.append((files.subject, missing))
 
@@ -158,24 +165,15 @@ class Schedule:
         files = [self._subjects[subject].files.files[role] for subject, roles in self._todo for role in roles]
         return Planned(len(files), sum(file.size for file in files), self._already, place)
 
-    def _interrupted(self, subject: str, role: str, digest: str) -> VolumeOutcome | None:
-        # A volume that was stored by a run which ended before its subject was complete.
-        found = self._store.get_many([layout.outcome_key(subject, role)])
-        for data in found.values():
-            outcome = msgspec.json.decode(data, type=VolumeOutcome)
-            if outcome.digest == digest:
-                return outcome
-        return None
-
     def _jobs(self, place: Executor) -> Iterator[bool]:
         for subject, roles in self._todo:
             state = self._subjects[subject]
-            headers = self._headers(state, roles)
-            if moved := self._moved(state, roles, headers):
-                message = f"with its CT at hand, {', '.join(moved)} would be stored in another order or place"
-                self.failures.append(failure(SettingsError("settings.changed", message, place=subject)))
+            try:
+                plans = self._planned_volumes(state, roles)
+                self._require_memory(plans, place)
+            except Exception as error:  # noqa: BLE001  # one odd subject must never stop 1,600 others
+                self.failures.append(_finding_of(error, subject))
                 continue
-            plans = list(self._plans(state, roles, headers))
             state.waiting = {plan.role for plan in plans}
             for plan in plans:
                 place.submit(f"{plan.role} {subject}", convert_volume, self._store.url, plan)
@@ -184,13 +182,26 @@ class Schedule:
                 self._submit_finish(place, state)
                 yield True
 
+    def _planned_volumes(self, state: _Subject, roles: list[str]) -> list[VolumePlan]:
+        headers = self._headers(state, roles)
+        if moved := self._moved(state, roles, headers):
+            message = f"with its CT at hand, {', '.join(moved)} would be stored in another order or place"
+            raise SettingsError("settings.changed", message, place=state.info.subject)
+        return list(self._plans(state, roles, headers))
+
+    def _require_memory(self, plans: list[VolumePlan], place: Executor) -> None:
+        for plan in plans:
+            if place.memory_bytes is not None and plan.peak_bytes + _LIBRARIES_BYTES > place.memory_bytes:
+                message = f"needs up to {plan.peak_bytes + _LIBRARIES_BYTES} bytes, a worker has {place.memory_bytes}"
+                raise SettingsError("settings.memory", message, place=plan.place)
+
     def _moved(self, state: _Subject, roles: list[str], headers: Headers) -> list[str]:
         """Return the label maps that are stored already, and would be stored otherwise now that the CT is there."""
         if "ct" not in roles:
             return []
         moved = []
         for role, outcome in state.outcomes.items():
-            if layout.is_label(role) and outcome.image is not None:
+            if layout.is_label(role) and outcome.image is not None and role in state.files.files:
                 label = {**headers, role: peek_header(state.files.files[role])}
                 plan = plan_volume(state.files, role, label, state.info)
                 if (plan.path, plan.reorder) != (outcome.image.path, outcome.image.reorder):

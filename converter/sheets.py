@@ -88,7 +88,8 @@ def describe_subject(subject: str, ct: Row, pet: Row, corpus_name: str) -> Subje
         For the attribution.
     """
     row = {**ct, **pet}
-    institutions = {license_of(sheet["source_institution"]).id for sheet in (ct, pet) if "source_institution" in sheet}
+    named = [sheet["source_institution"] for sheet in (ct, pet) if "source_institution" in sheet]
+    institutions = {institution_of(str(name)) for name in named}
     institution = row.get("source_institution")
     # Two sheets that contradict each other prove nothing: fail closed.
     spdx = license_of(institution).id if len(institutions) == 1 else "unknown"
@@ -116,6 +117,16 @@ def describe_subject(subject: str, ct: Row, pet: Row, corpus_name: str) -> Subje
 def pet_units(text: str | None) -> str | None:
     """Return the unit of a PET as we spell it, or None where the sheet's spelling is not known."""
     return _PET_UNITS.get(re.sub(r"[^a-z]", "", (text or "").casefold()))
+
+
+def combined(one: dict[str, Row], other: dict[str, Row]) -> dict[str, Row]:
+    """Return the rows of two sheets of one kind; of a subject in both, what they agree on."""
+    return {
+        subject: _merged(one[subject], other[subject])
+        if subject in one and subject in other
+        else one.get(subject) or other[subject]
+        for subject in [*one, *(subject for subject in other if subject not in one)]
+    }
 
 
 def _merged(one: Row, other: Row) -> Row:

@@ -22,13 +22,14 @@ from converter.nifti import PROBE_BYTES, VolumeHeader, header_size, read_header
 from corpus.errors import SourceError
 from corpus.geometry import Voxels
 from corpus.models import SourceRecord
-from corpus.stores import open_file
+from corpus.stores import is_transport_error, open_file
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _READ_BYTES: Final = 2**20
+_PEEK_BYTES: Final = 2**17
 _MOST_INFLATION: Final = 1040
 """Deflate never grows data by more than 1032 times: a header that promises more is refused before memory is spent."""
 _SLABS_AHEAD: Final = 1
@@ -80,6 +81,8 @@ class VolumeStream:
     ----------
     source
         The file.
+    read_ahead_bytes
+        How much is fetched at once from a bucket.
 
     Raises
     ------
@@ -87,8 +90,9 @@ class VolumeStream:
         On opening: the file cannot be read, or its header cannot be used.
     """
 
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(self, source: SourceFile, *, read_ahead_bytes: int = 2**23) -> None:
         self._source = source
+        self._read_ahead_bytes = read_ahead_bytes
         self._stack = ExitStack()
         self._voxels = hashlib.sha256()
         try:
@@ -100,7 +104,7 @@ class VolumeStream:
     def _open(self) -> VolumeHeader:
         place = self._source.name
         with _source_errors(place):
-            raw = self._stack.enter_context(open_file(self._source.url))
+            raw = self._stack.enter_context(open_file(self._source.url, read_ahead_bytes=self._read_ahead_bytes))
             self._raw = _HashingReader(raw)
             self._bytes = _inflated(self._raw)
             head = self._read(PROBE_BYTES)
@@ -211,7 +215,7 @@ def peek_header(source: SourceFile) -> VolumeHeader:
     SourceError
         As for `VolumeStream`.
     """
-    with VolumeStream(source) as stream:
+    with VolumeStream(source, read_ahead_bytes=_PEEK_BYTES) as stream:
         return stream.header
 
 
@@ -251,4 +255,8 @@ def _source_errors(place: str) -> Iterator[None]:
             raise
         raise SourceError("source.archive-unreadable", str(error), place=place) from error
     except OSError as error:
+        raise SourceError("source.unreadable", f"{type(error).__name__}: {error}", place=place) from error
+    except Exception as error:
+        if not is_transport_error(error):
+            raise
         raise SourceError("source.unreadable", f"{type(error).__name__}: {error}", place=place) from error

@@ -15,7 +15,7 @@ from converter.publish import completed_subjects
 from converter.reader import Mirror, Volume
 from converter.source import VolumeStream
 from corpus import layout
-from corpus.errors import LayoutError, SourceError, VoxshelfError
+from corpus.errors import LayoutError, SettingsError, SourceError, VoxshelfError
 from corpus.findings import Finding, failure, unexpected
 from corpus.geometry import Voxels
 from corpus.models import SubjectOutcome
@@ -85,11 +85,15 @@ def verify(
     ------
     LayoutError
         It is no published mirror, or its tables are damaged.
+    SettingsError
+        No subject is selected.
     """
     mirror = Mirror(mirror_url)
     inventory = take_inventory(source_url) if source_url else None
     outcomes = completed_subjects(mirror.store)
     listed = [subject for subject in mirror.catalog.subjects if subjects is None or subject in subjects]
+    if not listed:
+        raise SettingsError("settings.no-subjects", "no subject of the mirror is selected", place=mirror_url)
     findings: list[Finding] = []
     volumes = voxels = objects = 0
     for subject in listed:
@@ -168,6 +172,8 @@ def _check_source(mirror: Mirror, volume: Volume, inventory: Inventory) -> int:
     stored = _Feed(mirror.source_slabs(volume))
     compared = 0
     with VolumeStream(subject.files[role]) as stream:
+        if stream.header.raw != volume.source_header:
+            raise LayoutError("layout.voxels", "the source's header is not the one that was stored", place=volume.place)
         # Labels that were rounded on the way in may differ by as much as the converter allowed.
         tolerance = 0.0 if volume.lossless else LABEL_ROUNDING / abs(stream.header.scaling.slope)
         for slab in stream.slabs(_SLICES):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import numpy as np
 import zarr
 
@@ -25,7 +26,7 @@ from converter.shards import ShardWriter
 from converter.source import VolumeStream
 from converter.statistics import IntensityStatistics, LabelStatistics
 from corpus import layout
-from corpus.errors import StoreError
+from corpus.errors import SourceError, StoreError
 from corpus.findings import Finding, warning
 from corpus.geometry import Triple, Voxels
 from corpus.labels import families
@@ -82,6 +83,12 @@ def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
     """
     started = time.perf_counter()
     prefix = layout.store_key(plan.subject)
+    record_key = layout.outcome_key(plan.subject, plan.role)
+    if (earlier := recorded_outcome(store, plan.subject, plan.role, plan.digest)) is not None:
+        # A job that was given out twice: its twin on another worker was quicker.
+        return earlier
+    # A record never outlives the objects that it vouches for.
+    store.delete(record_key)
     recorded, image, findings = _write_narrowest(plan, store, prefix)
     family = families().get(plan.role)
     for key, data in image_objects(image, family, findings).items():
@@ -96,8 +103,29 @@ def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
         objects=recorded.records,
         seconds=time.perf_counter() - started,
     )
-    store.put(layout.outcome_key(plan.subject, plan.role), to_json(outcome))
+    store.put(record_key, to_json(outcome))
     return outcome
+
+
+def recorded_outcome(store: Store, subject: str, role: str, digest: str) -> VolumeOutcome | None:
+    """Return the record of a volume that was stored with a digest, if all its objects are still as it says."""
+    for data in store.get_many([layout.outcome_key(subject, role)]).values():
+        try:
+            outcome = msgspec.json.decode(data, type=VolumeOutcome)
+        except msgspec.DecodeError:
+            return None  # of another version
+        if outcome.digest == digest and not missing_objects(store, subject, [outcome]):
+            return outcome
+    return None
+
+
+def missing_objects(store: Store, subject: str, volumes: Iterable[VolumeOutcome]) -> list[str]:
+    """Return the keys of objects of a subject's volumes that are not there, or not of the size that was written."""
+    prefix = layout.store_key(subject)
+    sizes = store.sizes(prefix)
+    # The CT's own document is written anew once its label maps are known.
+    records = [record for volume in volumes for record in volume.objects if record.key != f"{prefix}/ct/zarr.json"]
+    return [record.key for record in records if sizes.get(record.key) != record.size]
 
 
 def stored_sha256(image: StoredImage, store: Store, prefix: str) -> str:
@@ -132,9 +160,9 @@ def read_back(image: StoredImage, store: Store, prefix: str) -> None:
 
 def _delete_image(store: Store, prefix: str, path: str) -> None:
     # The group of a CT also holds the label maps, which other tasks own.
-    for key in store.sizes(f"{prefix}/{path}"):
-        if not (path == "ct" and key.startswith(f"{prefix}/ct/labels/")):
-            store.delete(key)
+    labels = f"{prefix}/ct/labels/"
+    keys = store.keys(f"{prefix}/{path}")
+    store.delete_keys(key for key in keys if path != "ct" or not key.startswith(labels))
 
 
 def _write_narrowest(
@@ -151,7 +179,8 @@ def _write_narrowest(
             # Rare, and found early: the file is read again for the next type. Its shards may be cut otherwise, so
             # none of these may stay.
             _delete_image(store, prefix, plan.path)
-        except BaseException:
+        except SourceError:
+            # Only here: a job that fails otherwise may be the straggling twin of one that has finished.
             _delete_image(store, prefix, plan.path)
             raise
     raise AssertionError("the last stored type holds every source value")
@@ -174,18 +203,14 @@ class _Writing:
             for number, level in enumerate(self._levels)
         ]
         self._steps = [_step(a, b) for a, b in zip(self._levels, self._levels[1:], strict=False)]
-        self._odd: list[list[Voxels]] = [[] for _ in self._steps]
 
     def run(self) -> tuple[StoredImage, tuple[Finding, ...]]:
         with VolumeStream(self._plan.source) as stream:
             for slab in self._slabs(stream):
                 self._digest.update(np.ascontiguousarray(slab))
                 (self._labels if self._plan.is_label else self._intensities).update(slab)
-                self._write(0, slab)
+                self._write(slab)
             source = stream.record
-        for number, held in enumerate(self._odd):
-            if held:
-                self._descend(number, held.pop())
         for writer in self._writers:
             writer.close(self._choose)
         return self._describe(source)
@@ -201,24 +226,13 @@ class _Writing:
         for start in range(0, len(whole), depth):
             yield np.ascontiguousarray(whole[start : start + depth])
 
-    def _write(self, number: int, slab: Voxels) -> None:
-        self._writers[number].write(slab, self._choose)
-        if number < len(self._steps):
-            self._gather(number, slab)
-
-    def _gather(self, number: int, slab: Voxels) -> None:
-        # An odd slice waits for its partner; only the volume's last one may stay alone.
-        held = self._odd[number]
-        if held:
-            slab = np.concatenate([held.pop(), slab])
-        even = len(slab) // self._steps[number][0] * self._steps[number][0]
-        if even < len(slab):
-            held.append(slab[even:].copy())
-        if even:
-            self._descend(number, slab[:even])
-
-    def _descend(self, number: int, slab: Voxels) -> None:
-        self._write(number + 1, downsample(slab, self._steps[number], is_label=self._plan.is_label))
+    def _write(self, slab: Voxels) -> None:
+        # A slab is as deep as an inner chunk: of the powers of two that these are, even halving at each level leaves
+        # no odd slice, except at the volume's end.
+        for number, writer in enumerate(self._writers):
+            if number:
+                slab = downsample(slab, self._steps[number - 1], is_label=self._plan.is_label)
+            writer.write(slab, self._choose)
 
     def _choose(self, samples: list[Voxels]) -> CodecChoice:
         if self._codec is None:

@@ -161,6 +161,9 @@ _NOT_FOUND: Final = {
         "The label map does not hold this label.", "`voxshelf info MIRROR SUBJECT` lists the labels."
     ),
     "not-found.level": Code("The volume does not have this level.", "`voxshelf info MIRROR SUBJECT` lists the levels."),
+    "not-found.withdrawn": Code(
+        "The mirror does not list this subject any more.", "Open the subject anew; `/v1/subjects` lists them."
+    ),
     "not-found.key": Code("There is no such object.", "For a chunk, this means that all its voxels are 0."),
 }
 _REQUEST: Final = {

@@ -21,9 +21,13 @@ from fsspec.core import url_to_fs
 from zarr.storage import FsspecStore, LocalStore
 
 from corpus.errors import NotFoundError, SettingsError, StoreError
+from corpus.layout import PRIVATE
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
+
+_TEMPORARY: Final = f"{PRIVATE}/growing"
+"""Where files of a local store grow before they get their names: what a killed run leaves there is in nobody's way."""
 
 _AT_ONCE: Final = 16
 """Requests under way at once where many small objects are read."""
@@ -49,8 +53,9 @@ class Store:
         except (ValueError, ImportError) as error:
             raise SettingsError("settings.url", str(error), place=url) from error
         self.is_local: bool = "file" in _protocols(self._fs)
-        self.url = url if "://" in url else str(Path(url).absolute())
         self._root = root.rstrip("/")
+        # What another process opens: of a local folder the bare path, whatever it was given as.
+        self.url = self._root if self.is_local else url
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes.
@@ -90,7 +95,7 @@ class Store:
         path = self._path(key)
         with _store_errors(self._place(key)):
             if self.is_local:
-                _put_file(Path(path), data)
+                _put_file(Path(path), data, Path(self._path(_TEMPORARY)))
             else:
                 self._fs.pipe_file(path, data)
 
@@ -115,15 +120,21 @@ class Store:
     def delete(self, prefix: str) -> None:
         """Remove an object, or all objects below a prefix; silent where there is none."""
         # Not fsspec's recursive rm, which takes "[2026]" in a path for a pattern.
-        with _store_errors(self._place(prefix)):
-            if self.is_local:
+        if self.is_local:
+            with _store_errors(self._place(prefix)):
                 _delete_local(Path(self._path(prefix)))
-                return
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                list(pool.map(self._fs.rm_file, map(self._path, self._own(prefix))))
+        else:
+            self.delete_keys(key for key in self.keys(prefix) if key == prefix or key.startswith(f"{prefix}/"))
 
-    def _own(self, prefix: str) -> list[str]:
-        return [key for key in self.keys(prefix) if key == prefix or key.startswith(f"{prefix}/")]
+    def delete_keys(self, keys: Iterable[str]) -> None:
+        """Remove objects that are there, several at a time."""
+        with _store_errors(self.url), ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(self._fs.rm_file, map(self._path, keys)))
+
+    def flush(self) -> None:
+        """Wait until what was put would survive a loss of power; object storage promises that by itself."""
+        if self.is_local:
+            os.sync()
 
     def zarr(self, prefix: str, *, read_only: bool = True) -> ZarrStore:
         """Return a zarr store of a folder of this one."""
@@ -184,10 +195,24 @@ class SourceListing:
         return data
 
 
-def open_file(url: str) -> AbstractContextManager[BinaryIO]:
-    """Return a context manager that opens one file for reading, also a member of an archive, byte for byte."""
-    opened: AbstractContextManager[BinaryIO] = fsspec.open(url, "rb", compression=None)
+def open_file(url: str, *, read_ahead_bytes: int = 2**23) -> AbstractContextManager[BinaryIO]:
+    """Return a context manager that opens one file for reading, also a member of an archive, byte for byte.
+
+    Parameters
+    ----------
+    url
+        As fsspec takes it.
+    read_ahead_bytes
+        How much is fetched at once from a bucket; s3fs by itself takes 50 MiB, which is a lot for a header.
+    """
+    options = {"s3": {"default_block_size": read_ahead_bytes}} if "s3://" in url else {}
+    opened: AbstractContextManager[BinaryIO] = fsspec.open(url, "rb", compression=None, **options)
     return opened
+
+
+def is_transport_error(error: Exception) -> bool:
+    """Whether an error comes from a storage client that has a tree of its own, and is only there where it is used."""
+    return type(error).__module__.startswith(("botocore", "aiobotocore", "aiohttp"))
 
 
 class ArchiveMember(NamedTuple):
@@ -218,9 +243,10 @@ def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-def _put_file(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+def _put_file(path: Path, data: bytes, folder: Path) -> None:
+    for each in (path.parent, folder):
+        each.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -250,7 +276,6 @@ def _store_errors(place: str) -> Iterator[None]:
     except (OSError, TimeoutError) as error:
         raise StoreError("store.unreachable", f"{type(error).__name__}: {error}", place=place) from error
     except Exception as error:
-        # botocore has a tree of its own, and is only there where s3fs is.
-        if not type(error).__module__.startswith(("botocore", "aiobotocore", "aiohttp")):
+        if not is_transport_error(error):
             raise
         raise StoreError("store.unreachable", f"{type(error).__name__}: {error}", place=place) from error

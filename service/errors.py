@@ -12,6 +12,7 @@ from corpus.errors import VoxshelfError
 
 STATUS: Final[dict[str, int]] = {
     "not-found": 404,
+    "not-found.withdrawn": 410,
     "request": 400,
     "request.range": 416,
     "request.licence": 403,
@@ -22,7 +23,8 @@ STATUS: Final[dict[str, int]] = {
     "source": 500,
 }
 """HTTP status of an error's code, or else of its kind. A store that fails is never 404: readers take a missing chunk
-for zeros, and a CT would turn into air without anyone noticing."""
+for zeros, and a CT would turn into air without anyone noticing. For the same reason a chunk of a subject that is not
+listed is 410: a notebook may hold it open."""
 
 _RETRY_AFTER_S: Final = 2
 

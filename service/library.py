@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from typing import Final
 
 from corpus import layout
 from corpus.catalog import Catalog, Row, read_catalog, read_mirror
-from corpus.errors import RequestError, VoxshelfError
+from corpus.errors import NotFoundError, RequestError, VoxshelfError
 from corpus.licenses import LICENSES, UNKNOWN, License
 from corpus.stores import Store
 
 # What clients of older Zarr versions ask for first; no store of ours has them.
-_OTHER_VERSIONS = frozenset({".zarray", ".zattrs", ".zgroup", ".zmetadata"})
-_LONGEST_KEY = 512
+_OTHER_VERSIONS: Final = frozenset({".zarray", ".zattrs", ".zgroup", ".zmetadata"})
+_DOCUMENTS: Final = _OTHER_VERSIONS | {"zarr.json"}
+_LONGEST_KEY: Final = 512
+_LONGEST_STALE_S: Final = 600.0
+"""For how long tables are used that could not be looked at again."""
+
+_log = logging.getLogger(__name__)
 
 
 class Library:
@@ -33,6 +40,7 @@ class Library:
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
         self._looked_s = 0.0
+        self._read_s = 0.0
 
     def catalog(self) -> Catalog:
         """Return the tables of the newest complete publication; may read from the store.
@@ -44,28 +52,39 @@ class Library:
         StoreError
             The store failed, and no older publication is at hand.
         """
-        with self._lock:
-            now_s = time.monotonic()
-            if self._catalog is None or now_s - self._looked_s > self._ttl_s:
-                self._refresh()
-                self._looked_s = now_s
-            if self._catalog is None:
-                raise AssertionError("refreshing gives tables or raises")
+        held = self._catalog
+        # While tables are at hand one request looks for newer ones, and the others do not wait for it.
+        if not self._lock.acquire(blocking=held is None):
+            return held if held is not None else self.catalog()
+        try:
+            if self._catalog is None or time.monotonic() - self._looked_s > self._ttl_s:
+                self._catalog = self._refreshed()
+                self._looked_s = time.monotonic()
             return self._catalog
+        finally:
+            self._lock.release()
 
     def known(self) -> Catalog | None:
         """Return the tables at hand if they are fresh, without touching the store."""
         fresh = time.monotonic() - self._looked_s <= self._ttl_s
         return self._catalog if fresh else None
 
-    def _refresh(self) -> None:
+    def _refreshed(self) -> Catalog:
+        held = self._catalog
         try:
-            if self._catalog is None or read_mirror(self._store) != self._catalog.mirror:
-                self._catalog = read_catalog(self._store)
-        except VoxshelfError:
-            # Tables that are being replaced do not match their digests for a moment: the old ones are still true.
-            if self._catalog is None:
+            if held is None or read_mirror(self._store) != held.mirror:
+                held = read_catalog(self._store)
+        except VoxshelfError as error:
+            # Tables that are being replaced do not match their digests for a moment: the old ones are still true. A
+            # mirror that is gone was withdrawn, and a store that stays silent proves nothing for ever.
+            gone = error.code == "layout.not-a-mirror"
+            if held is None or gone or time.monotonic() - self._read_s > _LONGEST_STALE_S:
+                self._catalog = None
                 raise
+            _log.warning("the tables could not be looked at again: %s", error)
+            return held
+        self._read_s = time.monotonic()
+        return held
 
 
 def license_of_row(row: Row) -> License:
@@ -79,11 +98,13 @@ def readable_key(catalog: Catalog, subject: str, key: str) -> tuple[str, License
     Raises
     ------
     NotFoundError
-        The mirror does not list the subject.
+        The mirror does not list the subject (``not-found.withdrawn`` for a chunk, which must not be taken for zeros).
     RequestError
         The key is malformed, or the subject's licence does not allow reading.
     """
     check_key(key)
+    if subject not in catalog.subjects and key.rpartition("/")[2] not in _DOCUMENTS:
+        raise NotFoundError("not-found.withdrawn", f"no subject {subject!r} is listed", place=subject)
     license_ = license_of_row(catalog.subject(subject))
     if not license_.is_known:
         message = "the licence of this subject is unknown, so it is not served"

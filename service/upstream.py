@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 _PIECE_BYTES: Final = 2**20
-_CLIENT: Final[ClientConfig] = {"timeout": "30s", "connect_timeout": "2s"}
+# `timeout` covers the body too, which a slow reader may take long to drain; a stall is what must end early.
+_CLIENT: Final[ClientConfig] = {"timeout": "3600s", "read_timeout": "30s", "connect_timeout": "2s"}
 # fsspec clients never retry, so this is done here; obstore's own default is ten tries in three minutes.
 _RETRY: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 

@@ -25,7 +25,7 @@ pre{background:#f4f4f4;padding:1rem;overflow:auto}a{color:#0645ad}
 
 
 @router.get("/healthz", summary="Is the process alive", tags=["operation"])
-def alive() -> dict[str, str]:
+async def alive() -> dict[str, str]:
     """Answer as long as the process can; says nothing about the mirror."""
     return {"status": "ok"}
 

@@ -9,12 +9,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from corpus import layout
-from corpus.errors import NotFoundError, RequestError
+from corpus.errors import NotFoundError, RequestError, StoreError
 from corpus.licenses import License
 from service.dependencies import catalog_of, upstream_of
 from service.library import readable_key
 from service.ranges import parse_range
-from service.upstream import Opened
+from service.upstream import Opened, Upstream
 
 _IMMUTABLE = "public, max-age=31536000, immutable, no-transform"
 # A subject's documents change when a volume that was missing is added; its chunks never do.
@@ -43,12 +43,25 @@ async def read_object(request: Request) -> Response:
             return Response(status_code=304, headers=_headers(key, whole, license_))
         if conditions[1] not in {None, whole.etag, format_datetime(whole.modified, usegmt=True)}:
             wanted = None
-    opened = await upstream.open(key, wanted, body=request.method == "GET")
+    try:
+        opened = await upstream.open(key, wanted, body=request.method == "GET")
+    except NotFoundError:
+        await _require_store(upstream, subject)
+        raise
     headers = {**_headers(key, opened, license_), "Content-Length": str(opened.stop - opened.start)}
     if wanted:
         headers["Content-Range"] = f"bytes {opened.start}-{opened.stop - 1}/{opened.size}"
     media_type = "application/json" if key.endswith("/zarr.json") else "application/octet-stream"
     return StreamingResponse(opened.pieces, 206 if wanted else 200, headers, media_type)
+
+
+async def _require_store(upstream: Upstream, subject: str) -> None:
+    """Raise where not only a chunk is missing but the subject's store: that is a fault, and not a chunk of zeros."""
+    try:
+        await upstream.open(f"{layout.store_key(subject)}/zarr.json", None, body=False)
+    except NotFoundError as error:
+        message = "the store of a listed subject is not there"
+        raise StoreError("store.unreachable", message, place=subject) from error
 
 
 def _headers(key: str, opened: Opened, license_: License) -> dict[str, str]:

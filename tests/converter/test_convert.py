@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import openpyxl
 import pytest
 
@@ -12,6 +13,7 @@ from converter.corpusfile import ENHANCE_PET, read_corpus
 from converter.events import Event, Planned, Report, VolumeDone
 from converter.reader import Mirror
 from corpus.errors import LayoutError, SettingsError
+from corpus.models import SubjectOutcome, to_json
 from corpus.stores import Store
 
 
@@ -89,6 +91,7 @@ def test_a_volume_left_without_its_subject_s_end_is_kept_and_the_rest_is_done(co
             record.unlink()
     store = own / "subjects/0002.ome.zarr"
     (store / "zarr.json").unlink()
+    (store / "ct/zarr.json").unlink()
     shutil.rmtree(store / "pet/scale0")
     (store / "ct/labels/ribs/scale0/ribs/c/0/0/0").write_bytes(b"half a shard")
     (store / "ct/labels/ribs/scale0/leftover").write_bytes(b"of another settings")
@@ -188,6 +191,45 @@ def test_label_maps_that_stood_apart_need_overwrite_once_their_ct_is_there(corpu
     report, _ = run(source, tmp_path / "mirror", overwrite=True, **chosen)
     assert not report.failures
     assert Mirror(str(tmp_path / "mirror")).catalog.volume("0001", "organs")["image_path"] == "ct/labels/organs"
+
+
+def test_a_record_of_a_volume_that_is_not_there_any_more_is_not_believed(corpus: Path, own: Path) -> None:
+    # A run stored the CT and ended; what then happened to its shards is not known.
+    before = contents(own)
+    (own / ".voxshelf/outcomes/0002/subject.json").unlink()
+    shutil.rmtree(own / "subjects/0002.ome.zarr/ct/scale0/ct/c")
+    report, _ = run(corpus, own)
+    assert (report.converted, report.already) == (1, 35)
+    assert contents(own) == before
+
+
+def test_a_volume_that_was_stored_without_its_subject_s_new_end_is_published_by_the_next_run(
+    corpus: Path, own: Path
+) -> None:
+    # As when finishing failed after a CT that was missing had been converted.
+    before = contents(own)
+    key = own / ".voxshelf/outcomes/0002/subject.json"
+    outcome = msgspec.json.decode(key.read_bytes(), type=SubjectOutcome)
+    key.write_bytes(
+        to_json(msgspec.structs.replace(outcome, volumes=tuple(v for v in outcome.volumes if v.role != "pet")))
+    )
+    run(corpus, own)
+    assert contents(own) == before
+
+
+def test_a_withdrawn_licence_is_applied_at_once_whatever_is_selected(corpus: Path, own: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    for name in ("CT-details.xlsx", "PT-details.xlsx"):
+        book = openpyxl.load_workbook(source / name)
+        sheet = book.active
+        assert sheet is not None
+        column = [cell.value for cell in sheet[1]].index("Data-Source") + 1
+        sheet.cell(3, column, "withdrawn")
+        book.save(source / name)
+    run(source, own, licenses=frozenset({"CC-BY-NC-4.0"}))
+    assert Mirror(str(own)).catalog.subject("0002")["license"] == "unknown"
+    root = json.loads((own / "subjects/0002.ome.zarr/zarr.json").read_text())
+    assert root["attributes"]["voxshelf"]["license"]["id"] == "unknown"
 
 
 def test_a_source_says_itself_which_corpus_it_is(corpus: Path, tmp_path: Path) -> None:

@@ -162,6 +162,8 @@ def test_the_unit_is_that_of_the_pet_sheet() -> None:
         ("Somewhere Else", LEIPZIG, "unknown"),
         ("Somewhere Else", "Somewhere Else", "unknown"),
         ("University Hospital", None, "unknown"),
+        # Of one licence, but one of the two would be named for what the other gave.
+        (LEIPZIG, CAREGGI, "unknown"),
     ],
 )
 def test_licences_fail_closed(xlsx: Xlsx, ct: str | None, pet: str | None, spdx: str) -> None:

@@ -343,6 +343,21 @@ def test_levels_are_those_of_the_whole_array(
     assert not mirror.exists(f"{ROOT}/{layout.level_path(image.path, len(image.levels))}/zarr.json")
 
 
+def test_levels_of_a_turned_map_begin_where_the_cts_do(
+    plan: Plan, mirror: Store, nifti: Build, las: np.ndarray
+) -> None:
+    # Axes of odd length: the incomplete block is the stored order's last one, not the source's.
+    labels = RANDOM.integers(0, 4, (9, 71, 69)).astype("u1")
+    affine = las.copy()
+    affine[:3, 3] += affine[:3, 1] * 70
+    affine[:3, 1] *= -1
+    volumes = {"ct": nifti(np.zeros(labels.shape, "u1"), las), "organs": nifti(labels[:, ::-1], affine)}
+    image = written(plan("organs", volumes), mirror)
+    assert not image.reorder.is_identity
+    expected = downsample(labels, image.levels[1].factors_zyx, is_label=True)
+    np.testing.assert_array_equal(level(mirror, image, 1), expected)
+
+
 def test_slabs_that_meet_in_the_middle_of_a_shard(plan: Plan, mirror: Store, nifti: Build) -> None:
     # 300 slices in slabs of 64: three shards, the last of them incomplete.
     voxels = RANDOM.integers(-1000, 1000, (300, 6, 5)).astype("<i2")
@@ -424,6 +439,40 @@ def test_a_damaged_file_leaves_no_objects_behind(
         write_volume(bad, mirror)
     assert caught.value.place == "bad/0001.nii.gz"
     assert mirror.keys() == others
+
+
+def test_a_failure_takes_what_was_there_before_with_it(plan: Plan, mirror: Store, nifti: Build) -> None:
+    job = plan("ct", {"ct": nifti(HU)})
+    write_volume(job, mirror)
+    Path(job.source.url).write_bytes(damaged(nifti(HU), "checksum"))
+    with pytest.raises(SourceError):
+        write_volume(msgspec.structs.replace(job, digest="another"), mirror)
+    # A record without its objects would be taken for done as soon as the old file is back.
+    assert mirror.keys() == []
+
+
+def test_what_is_stored_already_is_not_written_again(plan: Plan, mirror: Store, nifti: Build) -> None:
+    job = plan("ct", {"ct": nifti(HU)})
+    first = write_volume(job, mirror)
+    Path(job.source.url).unlink()
+    assert write_volume(job, mirror) == first
+
+
+@pytest.mark.parametrize("change", ["missing", "cut"])
+# Not the CT's own document: its subject's end writes that anew, with its label maps.
+@pytest.mark.parametrize("key", ["ct/scale0/zarr.json", "ct/scale0/ct/c/0/0/0", "ct/nifti/c/0"])
+def test_a_record_whose_objects_are_not_there_is_not_believed(
+    plan: Plan, mirror: Store, nifti: Build, key: str, change: str
+) -> None:
+    job = plan("ct", {"ct": nifti(HU)})
+    first = write_volume(job, mirror)
+    before = mirror.get(f"{ROOT}/{key}")
+    if change == "missing":
+        mirror.delete(f"{ROOT}/{key}")
+    else:
+        mirror.put(f"{ROOT}/{key}", before[:-1])
+    assert write_volume(job, mirror).objects == first.objects
+    assert mirror.get(f"{ROOT}/{key}") == before
 
 
 def test_fractional_labels_leave_no_objects_behind(plan: Plan, mirror: Store, nifti: Build) -> None:
@@ -534,6 +583,7 @@ def test_the_same_file_gives_the_same_bytes(plan: Plan, mirror: Store, nifti: Bu
     assert mirror.keys(ROOT) == again.keys(ROOT)
     assert all(mirror.get(key) == again.get(key) for key in mirror.keys(ROOT))
     before = {key: mirror.get(key) for key in mirror.keys(ROOT)}
+    mirror.delete(layout.outcome_key("0001", "ct"))  # or it would not be written again
     write_volume(job, mirror)
     assert {key: mirror.get(key) for key in mirror.keys(ROOT)} == before
 

@@ -118,6 +118,12 @@ class TestLevels:
     def test_of_a_near_isotropic_pet(self, scan: Callable[..., Grid]) -> None:
         assert level_factors(scan("LAS", 2.0364201, 3.0, (326, 400, 400))) == tuple((f, f, f) for f in (1, 2, 4, 8))
 
+    @pytest.mark.parametrize(("slice_mm", "second"), [(1.5, (2, 2, 2)), (1.53, (1, 2, 2))])
+    def test_halve_z_up_to_one_and_a_half_times_the_plane(
+        self, scan: Callable[..., Grid], slice_mm: float, second: Triple
+    ) -> None:
+        assert level_factors(scan("LAS", 1.0, slice_mm))[1] == second
+
     @pytest.mark.parametrize(("side", "levels"), [(1, 1), (64, 1), (65, 2), (128, 2), (129, 3), (100_000, 5)])
     def test_end_at_sides_of_64_or_at_five(self, scan: Callable[..., Grid], side: int, levels: int) -> None:
         assert len(level_factors(scan("RAS", 1.0, 1.0, (side, 3, side)))) == levels

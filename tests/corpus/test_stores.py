@@ -274,7 +274,7 @@ class TestZarr:
         array[:] = np.arange(3)
         assert (folder / "subject" / "ct" / "zarr.json").is_file()
         reader = zarr.open_array(local.zarr("subject/ct"))
-        assert reader[:].tolist() == [0, 1, 2]
+        assert np.asarray(reader[:]).tolist() == [0, 1, 2]
         assert local.zarr("subject/ct").read_only
         with pytest.raises(ValueError, match="read-only"):
             zarr.open_array(local.zarr("subject/ct"), mode="r+")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,23 @@ def test_missing_keys_are_404_and_never_403(client: httpx.Client, key: str) -> N
     assert answer.json()["code"] == "not-found.key"
 
 
+def test_a_chunk_of_a_subject_that_is_not_listed_is_never_taken_for_zeros(client: httpx.Client) -> None:
+    # A notebook may hold a subject open that was withdrawn: 404 would be air.
+    answer = client.get(url(CHUNK, "9999"))
+    assert (answer.status_code, answer.json()["code"]) == (410, "not-found.withdrawn")
+
+
+def test_a_listed_subject_without_its_store_is_a_fault_and_not_zeros(
+    mirror: Path, tmp_path: Path, serve: Callable[..., Any]
+) -> None:
+    shutil.copytree(mirror, tmp_path / "mirror")
+    with serve(f"file://{tmp_path}/mirror") as base:
+        missing = base + url("ct/scale0/ct/c/9/9/9")
+        assert httpx.get(missing).status_code == 404
+        (tmp_path / "mirror/subjects").rename(tmp_path / "gone")
+        assert httpx.get(missing).status_code == 503
+
+
 def test_an_unknown_subject_is_404(client: httpx.Client) -> None:
     assert client.get(url("zarr.json", "9999")).json()["code"] == "not-found.subject"
     assert client.get("/zarr/0001/zarr.json").status_code == 404
@@ -179,8 +197,6 @@ def test_a_store_that_cannot_be_read_is_never_taken_for_a_missing_chunk(
     mirror: Path, tmp_path: Path, serve: Callable[..., Any]
 ) -> None:
     # A reader takes 404 for zeros: a fault must look like one. Here the bucket is there, and its server is not.
-    import shutil
-
     shutil.copytree(mirror, tmp_path / "mirror")
     shard = tmp_path / "mirror" / "subjects" / f"{SUBJECT}.ome.zarr" / CHUNK
     shard.unlink()
