@@ -18,7 +18,7 @@ from converter.write import missing_objects
 from corpus import layout
 from corpus.catalog import read_catalog
 from corpus.errors import LayoutError, SettingsError, SourceError, StoreError
-from corpus.findings import Finding, failure
+from corpus.findings import Finding, failure, warning
 from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, to_json
 from corpus.stores import SourceListing, Store
 
@@ -89,6 +89,7 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     _correct_licences(store, done, infos, settings.corpus)
     schedule = Schedule(store, settings.corpus, settings.roles, listen)
     schedule.failures += [*inventory.findings, *sheet_findings]
+    schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
     for subject in selected:
         schedule.add(inventory.subjects[subject], infos[subject], done.get(subject))
     with executor(settings.workers, settings.scheduler) as place:

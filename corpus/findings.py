@@ -17,6 +17,10 @@ WARNINGS: Final[dict[str, Code]] = {
         "The licence of the subject is not known, so it is never served as open.",
         "Check the Data-Source column of the spreadsheets.",
     ),
+    "warning.not-in-source": Code(
+        "A published subject is not in the source; it stays published.",
+        "If it was withdrawn, remove it from the mirror.",
+    ),
     "warning.duplicate": Code(
         "The same volume was found twice; the first by name was used.",
         "Remove one of the two files.",

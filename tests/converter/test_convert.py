@@ -138,6 +138,15 @@ def test_a_changed_source_is_refused_for_that_subject_alone(corpus: Path, own: P
     assert contents(own) == before
 
 
+def test_a_subject_that_is_no_longer_in_the_source_stays_and_is_named(corpus: Path, own: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    for path in source.rglob("0003.nii.gz"):
+        path.unlink()
+    report, _ = run(source, own)
+    assert [finding.place for finding in report.warnings if finding.code == "warning.not-in-source"] == ["0003"]
+    assert report.subjects == 4
+
+
 def test_overwrite_converts_anew(corpus: Path, own: Path, tmp_path: Path) -> None:
     before = contents(own)
     (own / "subjects/0004.ome.zarr/ct/scale0/ct/c/0/0/0").write_bytes(b"rubbish")
