@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test check lint types contracts format docs lock bench-convert clean
+.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-pieces clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ docs: .venv/.synced  ## write docs/cli.md anew from --help
 
 bench-convert: .venv/.synced  ## one full CT: voxshelf beside nii2zarr and the limit, in one run
 	$(BIN)/python -m bench.convert
+
+bench-pieces: .venv/.synced  ## encoding, means and modes beside what was tried instead
+	$(BIN)/python -m bench.pieces
 
 lock:  ## resolve pyproject.toml anew into uv.lock
 	uv lock

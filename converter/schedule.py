@@ -116,7 +116,9 @@ class Schedule:
         changed = [role for role in wanted if role in stored and stored[role] != wanted[role]]
         if changed:
             error = SettingsError(
-                "settings.changed", f"the source of {', '.join(changed)} has changed", place=files.subject
+                "settings.changed",
+                f"the source or the settings of {', '.join(changed)} have changed",
+                place=files.subject,
             )
             self.failures.append(failure(error))
             return

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
+import msgspec
 import uvicorn
 import xarray as xr
 
@@ -65,6 +66,10 @@ def _convert(corpus: Path, mirror: Path) -> None:
         bar.expect(27)
         settings = ConvertSettings(workers=0, corpus=read_corpus(str(corpus)))
         report = convert(str(corpus), str(mirror), settings, lambda _: bar.advance(0, failed=False))
+        if {finding.code for finding in report.failures} == {"settings.changed"}:
+            # A mirror of another version of voxshelf; nobody relies on a demo's.
+            anew = msgspec.structs.replace(settings, overwrite=True)
+            report = convert(str(corpus), str(mirror), anew, lambda _: bar.advance(0, failed=False))
     print_findings("Failed", report.failures)
     if report.failures:
         sys.exit(1)
