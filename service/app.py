@@ -11,7 +11,7 @@ from corpus.errors import VoxshelfError
 from corpus.stores import Store
 from service import errors
 from service.cors import CrossOrigin
-from service.library import Library
+from service.reader import Reader
 from service.routes import home, subjects, zarr
 from service.settings import ServiceSettings
 from service.upstream import upstream_of
@@ -28,7 +28,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     store = Store(settings.mirror)
     # FastAPI's own pages load scripts from a CDN, which a hospital's network does not reach.
     app = FastAPI(title="voxshelf", version=version("voxshelf"), docs_url=None, redoc_url=None)
-    app.state.library = Library(store, settings.catalog_ttl_s)
+    app.state.reader = Reader(store, settings.catalog_ttl_s)
     app.state.upstream = upstream_of(store)
     app.include_router(home.router)
     app.include_router(subjects.router)

@@ -1,4 +1,4 @@
-"""What routes get handed: the library and the upstream of the application they belong to."""
+"""What routes get handed: the reader and the upstream of the application they belong to."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import anyio.to_thread
 from starlette.requests import Request
 
 from corpus.catalog import Catalog
-from service.library import Library
+from service.reader import Reader
 from service.upstream import Upstream
 
 
 async def catalog_of(request: Request) -> Catalog:
     """Return the tables; reading them, when they are stale, does not hold up other requests."""
-    library: Library = request.app.state.library
-    known = library.known()
-    return known if known is not None else await anyio.to_thread.run_sync(library.catalog)
+    reader: Reader = request.app.state.reader
+    known = reader.known()
+    return known if known is not None else await anyio.to_thread.run_sync(reader.catalog)
 
 
 def upstream_of(request: Request) -> Upstream:

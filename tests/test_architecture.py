@@ -102,7 +102,7 @@ def test_mypy_is_strict(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("service/library.py", "import converter.plan", "Command line"),
+        ("service/reader.py", "import converter.plan", "Command line"),
         ("corpus/layout.py", "import service.ranges", "Command line"),
         ("converter/plan.py", "import nibabel", "NIfTI"),
         ("converter/write.py", "import dask", "Dask"),

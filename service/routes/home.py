@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from corpus import layout
 from corpus.catalog import Catalog
 from service.dependencies import catalog_of
-from service.library import license_of_row
+from service.reader import license_of_row
 
 router = APIRouter()
 

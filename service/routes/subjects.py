@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from corpus import layout
 from corpus.catalog import Catalog, Row
 from service.dependencies import catalog_of
-from service.library import license_of_row
+from service.reader import license_of_row
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 

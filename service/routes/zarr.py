@@ -12,8 +12,8 @@ from corpus import layout
 from corpus.errors import NotFoundError, RequestError, StoreError
 from corpus.licenses import License
 from service.dependencies import catalog_of, upstream_of
-from service.library import readable_key
 from service.ranges import parse_range
+from service.reader import readable_key
 from service.upstream import Opened, Upstream
 
 _IMMUTABLE = "public, max-age=31536000, immutable, no-transform"

@@ -23,7 +23,7 @@ _LONGEST_STALE_S: Final = 600.0
 _log = logging.getLogger(__name__)
 
 
-class Library:
+class Reader:
     """The tables of a mirror, kept fresh, with the rules of who may read what.
 
     Parameters
