@@ -79,6 +79,8 @@ def _convert(corpus: Path, mirror: Path) -> None:
 @contextmanager
 def _serving(mirror: Path, port: int) -> Iterator[str]:
     with socket.socket() as listener:
+        # The connections of a demo that was stopped a moment ago must not take its port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
         except OSError:
