@@ -256,7 +256,7 @@ def _source_errors(place: str) -> Iterator[None]:
         raise SourceError("source.archive-unreadable", str(error), place=place) from error
     except OSError as error:
         raise SourceError("source.unreadable", f"{type(error).__name__}: {error}", place=place) from error
-    except Exception as error:
+    except Exception as error:  # the trees of storage clients cannot be named where they are not installed
         if not is_transport_error(error):
             raise
         raise SourceError("source.unreadable", f"{type(error).__name__}: {error}", place=place) from error

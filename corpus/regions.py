@@ -88,7 +88,7 @@ class Box(msgspec.Struct, frozen=True):
 def box_of_mm(bbox_mm_ras: Bounds, grid: Grid) -> Box:
     """Return the voxels whose centres lie in a world box, faces included, clipped to the grid.
 
-    Where the grid is oblique, the smallest voxel box that holds all of these.
+    Where the grid is oblique, a voxel box that holds all of these, and others too: the world box's corners span it.
 
     Raises
     ------

@@ -275,7 +275,7 @@ def _store_errors(place: str) -> Iterator[None]:
         raise StoreError("store.denied", str(error), place=place) from error
     except (OSError, TimeoutError) as error:
         raise StoreError("store.unreachable", f"{type(error).__name__}: {error}", place=place) from error
-    except Exception as error:
+    except Exception as error:  # the trees of storage clients cannot be named where they are not installed
         if not is_transport_error(error):
             raise
         raise StoreError("store.unreachable", f"{type(error).__name__}: {error}", place=place) from error

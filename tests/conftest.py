@@ -37,7 +37,7 @@ def wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) ->
             with urllib.request.urlopen(url, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
+            time.sleep(0.05)  # a server of another program tells by its answer alone that it is up
     pytest.fail(f"no answer from {url}: {log.read_text()[-2000:]}")
 
 

@@ -33,6 +33,19 @@ def mirror(phantom_mirror: Path) -> Path:
     return phantom_mirror
 
 
+def with_data_source(corpus: Path, tmp_path: Path, text: str) -> Path:
+    """A copy of the corpus whose sheets name another source for subject 0002."""
+    source = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    for name in ("CT-details.xlsx", "PT-details.xlsx"):
+        book = openpyxl.load_workbook(source / name)
+        sheet = book.active
+        assert sheet is not None
+        column = [cell.value for cell in sheet[1]].index("Data-Source") + 1
+        sheet.cell(3, column, text)
+        book.save(source / name)
+    return source
+
+
 @pytest.fixture
 def own(mirror: Path, tmp_path: Path) -> Path:
     """A copy of the mirror that a test may change."""
@@ -112,14 +125,7 @@ def test_a_run_that_died_before_the_tables_publishes_on_the_next_one(corpus: Pat
 def test_a_corrected_licence_reaches_the_store_without_converting_again(
     corpus: Path, own: Path, tmp_path: Path
 ) -> None:
-    source = Path(shutil.copytree(corpus, tmp_path / "corpus"))
-    for name in ("CT-details.xlsx", "PT-details.xlsx"):
-        book = openpyxl.load_workbook(source / name)
-        sheet = book.active
-        assert sheet is not None
-        column = [cell.value for cell in sheet[1]].index("Data-Source") + 1
-        sheet.cell(3, column, "AutoPET Challenge")
-        book.save(source / name)
+    source = with_data_source(corpus, tmp_path, "AutoPET Challenge")
     report, _ = run(source, own)
     assert report.converted == 0
     assert report.licenses == {"CC-BY-4.0": 2, "CC-BY-NC-4.0": 2}
@@ -227,14 +233,7 @@ def test_a_volume_that_was_stored_without_its_subject_s_new_end_is_published_by_
 
 
 def test_a_withdrawn_licence_is_applied_at_once_whatever_is_selected(corpus: Path, own: Path, tmp_path: Path) -> None:
-    source = Path(shutil.copytree(corpus, tmp_path / "corpus"))
-    for name in ("CT-details.xlsx", "PT-details.xlsx"):
-        book = openpyxl.load_workbook(source / name)
-        sheet = book.active
-        assert sheet is not None
-        column = [cell.value for cell in sheet[1]].index("Data-Source") + 1
-        sheet.cell(3, column, "withdrawn")
-        book.save(source / name)
+    source = with_data_source(corpus, tmp_path, "withdrawn")
     run(source, own, licenses=frozenset({"CC-BY-NC-4.0"}))
     assert Mirror(str(own)).catalog.subject("0002")["license"] == "unknown"
     root = json.loads((own / "subjects/0002.ome.zarr/zarr.json").read_text())

@@ -239,7 +239,7 @@ def test_shards_are_put_one_at_a_time_and_all_before_the_end() -> None:
         with lock:
             under_way += 1
             most = max(most, under_way)
-        time.sleep(0.01)
+        time.sleep(0.01)  # long enough for a second put to begin, if one could
         with lock:
             under_way -= 1
             done.append(key)
