@@ -75,6 +75,10 @@ class Cast:
         """Whether label values were changed on the way."""
         return not self.lossless
 
+    def keeps_bytes(self, dtype_source: str) -> bool:
+        """Whether the stored bytes of a file of this voxel type are its own."""
+        return np.dtype(dtype_source) == self._target and not (self._is_label and not self._scaling.is_identity)
+
     def __call__(self, slab: Voxels) -> Voxels:
         """Return the slab in the stored type, little-endian; the same object where nothing has to change.
 
@@ -91,9 +95,11 @@ class Cast:
             return slab
         with np.errstate(invalid="ignore", over="ignore"):
             stored = slab.astype(self._target)
+            if slab.dtype.newbyteorder("=") == self._target.newbyteorder("="):
+                return stored
             back = stored.astype(slab.dtype)
         # Bytes, not values: NaN payloads and the sign of zero have to come back too.
-        if slab.dtype.newbyteorder("=") != self._target.newbyteorder("=") and back.tobytes() != slab.tobytes():
+        if not np.array_equal(_bits(back), _bits(slab)):
             raise DoesNotFitError
         return stored
 
@@ -122,6 +128,10 @@ class Cast:
         back = undo_label_scaling(whole, slab.dtype, self._scaling)
         self.lossless &= back.tobytes() == slab.tobytes()
         return whole.astype(np.int64)
+
+
+def _bits(array: Voxels) -> Voxels:
+    return array.view(f"u{array.itemsize}")
 
 
 def undo_label_scaling(labels: Voxels, dtype: np.dtype[Any], scaling: Scaling) -> Voxels:

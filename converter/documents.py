@@ -7,6 +7,7 @@ sees an empty tree and no error.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
+from converter.codec import block_bytes
 from corpus import layout, ome
 
 if TYPE_CHECKING:
@@ -149,9 +151,15 @@ def _add_level(store: MemoryStore, image: StoredImage, family: Family | None, nu
         array[:] = values
 
 
-def _sharding(level: Level, dtype: str, codec: CodecChoice) -> ShardingCodec:
+def _sharding(level: Level, dtype: str, choice: CodecChoice) -> ShardingCodec:
     itemsize = np.dtype(dtype).itemsize
-    blosc = BloscCodec(typesize=itemsize, cname="zstd", clevel=codec.clevel, shuffle=codec.shuffle, blocksize=0)  # type: ignore[arg-type]  # one of blosc's three words
+    blosc = BloscCodec(
+        typesize=itemsize,
+        cname="zstd",
+        clevel=choice.clevel,
+        shuffle=choice.shuffle,  # type: ignore[arg-type]  # one of blosc's three words
+        blocksize=block_bytes(choice, math.prod(level.chunk_zyx) * itemsize),
+    )
     return ShardingCodec(
         chunk_shape=level.chunk_zyx,
         codecs=[BytesCodec(endian="little"), blosc, Crc32cCodec()],

@@ -22,7 +22,7 @@ from corpus.models import Level, Scaling, SubjectInfo, to_json
 if TYPE_CHECKING:
     from corpus.errors import SourceError
 
-CONVERSION: Final = 1
+CONVERSION: Final = 2
 """Counts changes of the converter that give other bytes for the same source: volumes of an older one are redone."""
 
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from gzip import BadGzipFile
+from itertools import cycle
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 from zipfile import BadZipFile
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _READ_BYTES: Final = 2**20
+_PIECE_BYTES: Final = 2**18
 _PEEK_BYTES: Final = 2**17
 _MOST_INFLATION: Final = 1040
 """Deflate never grows data by more than 1032 times: a header that promises more is refused before memory is spent."""
@@ -136,7 +138,7 @@ class VolumeStream:
         Yields
         ------
         ndarray
-            Shape (k, j, i); the caller owns it.
+            Shape (k, j, i). Its memory is used again once the next one is asked for: copy what has to last.
 
         Raises
         ------
@@ -145,13 +147,16 @@ class VolumeStream:
             whoever has seen all slabs knows that the file was sound.
         """
         nz, ny, nx = self.header.grid.shape_zyx
+        # One with the caller, one waiting, one being filled.
+        buffers = cycle([np.empty((min(depth, nz), ny, nx), dtype=self.header.dtype) for _ in range(3)])
         slabs: queue.Queue[Voxels | Exception | None] = queue.Queue(maxsize=_SLABS_AHEAD)
         abandoned = threading.Event()
 
         def produce() -> None:
             try:
                 for start in range(0, nz, depth):
-                    slab = self._read_slab((min(depth, nz - start), ny, nx))
+                    slab = next(buffers)[: nz - start]
+                    self._fill(slab)
                     if start + depth >= nz:
                         self._expect_end()
                     if not _put(slabs, slab, abandoned):
@@ -176,22 +181,22 @@ class VolumeStream:
         """What was read; complete once `slabs` is exhausted."""
         return SourceRecord(self._source.name, self._raw.size, self._raw.sha256.hexdigest(), self._voxels.hexdigest())
 
-    def _read_slab(self, shape_zyx: tuple[int, int, int]) -> Voxels:
-        slab = np.empty(shape_zyx, dtype=self.header.dtype)
-        view = memoryview(slab).cast("B") if slab.dtype.isnative else memoryview(slab.view(np.uint8)).cast("B")
+    def _fill(self, slab: Voxels) -> None:
+        view = memoryview(slab.view(np.uint8)).cast("B")
         filled = len(self._ahead[: len(view)])
         view[:filled], self._ahead = self._ahead[:filled], self._ahead[filled:]
+        self._voxels.update(view[:filled])
         with _source_errors(self._source.name):
             while filled < len(view):
-                got = self._bytes.readinto(view[filled : filled + _READ_BYTES])
+                got = self._bytes.readinto(view[filled : filled + _PIECE_BYTES])
                 if not got:
                     expected = f"the header promises {self.header.voxel_bytes} bytes of voxels"
                     raise SourceError(
                         "source.size-mismatch", f"{expected}, the file ends before", place=self._source.name
                     )
+                # Hashed while the processor's cache still holds it.
+                self._voxels.update(view[filled : filled + got])
                 filled += got
-        self._voxels.update(view)
-        return slab
 
     def _expect_end(self) -> None:
         # Reading on to the end also makes the inflater check the trailer: CRC and length.

@@ -31,7 +31,7 @@ class IntensityStatistics:
         """Take in the next slab of stored values, shape (z, y, x)."""
         first = -self._slices % _SAMPLE_EVERY
         self._slices += len(slab)
-        self._sample.append(slab[first::_SAMPLE_EVERY, ::_SAMPLE_EVERY, ::_SAMPLE_EVERY].ravel())
+        self._sample.append(slab[first::_SAMPLE_EVERY, ::_SAMPLE_EVERY, ::_SAMPLE_EVERY].flatten())
         values: Voxels = slab
         if slab.dtype.kind == "f" and not (finite := np.isfinite(slab)).all():
             values = slab[finite]

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.json
 import pyarrow.parquet as pq
 
 from corpus import layout
@@ -151,14 +152,25 @@ def build_tables(subjects: Iterable[SubjectOutcome], corpus: CorpusInfo) -> dict
     """
     subjects = list(subjects)
     volumes = [volume for subject in subjects for volume in subject.volumes if volume.image is not None]
+    regions = [(volume, _image(volume), region) for volume in volumes for region in _image(volume).regions]
     return {
-        "catalog": pa.Table.from_pylist([_catalog_row(subject, corpus) for subject in subjects], _CATALOG),
-        "volumes": pa.Table.from_pylist([_volume_row(volume, _image(volume)) for volume in volumes], _VOLUMES),
-        "regions": pa.Table.from_pylist(
-            [_region_row(volume, _image(volume), region) for volume in volumes for region in _image(volume).regions],
-            _REGIONS,
-        ),
+        "catalog": _table([_catalog_row(subject, corpus) for subject in subjects], _CATALOG),
+        "volumes": _table([_volume_row(volume, _image(volume)) for volume in volumes], _VOLUMES),
+        "regions": _table([_region_row(*entry) for entry in regions], _REGIONS),
     }
+
+
+def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    # By way of JSON: Table.from_pylist imports pandas where it is installed, which takes longer than converting a CT.
+    if not rows:
+        return pa.Table.from_batches([], schema)
+    lines = msgspec.json.Encoder().encode_lines(rows)
+    return pyarrow.json.read_json(
+        pa.BufferReader(lines),
+        # Without threads, as below; a row has to fit into a block.
+        pyarrow.json.ReadOptions(use_threads=False, block_size=2**24),
+        pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+    )
 
 
 def table_bytes(table: pa.Table) -> bytes:

@@ -145,7 +145,7 @@ def read_all() -> Callable[..., tuple[VolumeStream, np.ndarray]]:
 
     def read(file: SourceFile, depth: int = 2) -> tuple[VolumeStream, np.ndarray]:
         with VolumeStream(file) as stream:
-            return stream, np.concatenate(list(stream.slabs(depth)))
+            return stream, np.concatenate([slab.copy() for slab in stream.slabs(depth)])
 
     return read
 

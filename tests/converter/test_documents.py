@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import xarray as xr
 import zarr
 from nibabel.affines import apply_affine
 
+from converter.codec import block_bytes
 from converter.documents import Objects, image_objects, subject_objects
 from converter.plan import VolumePlan
 from converter.write import write_volume
@@ -225,6 +227,8 @@ def test_arrays_say_how_they_are_stored(images: dict[str, StoredImage], objects:
                 image.codec.clevel,
             )
             assert blosc["typesize"] == np.dtype(image.dtype).itemsize
+            # What the metadata say of blocks is what the chunks are encoded with.
+            assert blosc["blocksize"] == block_bytes(image.codec, math.prod(level.chunk_zyx) * blosc["typesize"])
 
 
 def test_oblique_axes_are_never_called_ras(plan: Plan, mirror: Store, nifti: Build) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise, product
 
@@ -29,6 +29,25 @@ ABSENT = 2**64 - 1
 CHOICE = CodecChoice("bitshuffle", 2)
 
 
+class Watched(codec.Trial):
+    """Chooses always the same, and remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.samples: list[list[np.ndarray]] = []
+
+    def decide(self, samples: Sequence[np.ndarray]) -> CodecChoice:
+        self.samples.append([sample.copy() for sample in samples])
+        self.choice = CHOICE
+        return CHOICE
+
+
+def chosen() -> codec.Trial:
+    trial = codec.Trial()
+    trial.choice = CHOICE
+    return trial
+
+
 def up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
@@ -44,6 +63,7 @@ def written(
     depths: list[int],
     threads: int = 2,
     put: Callable[[str, bytes], None] | None = None,
+    trial: codec.Trial | None = None,
 ) -> dict[str, bytes]:
     objects: dict[str, bytes] = {}
 
@@ -52,15 +72,15 @@ def written(
         objects[key] = data
 
     with ThreadPoolExecutor(threads) as pool:
-        writer = ShardWriter(level, array.dtype.name, put or keep, pool)
+        writer = ShardWriter(level, array.dtype.name, put or keep, pool, trial or chosen())
         start = 0
         while start < len(array):
             depth = depths.pop(0) if depths else len(array)
             slab = array[start : start + depth].copy()
-            writer.write(slab, lambda _: CHOICE)
+            writer.write(slab)
             slab[:] = 1  # the slab is the caller's again
             start += depth
-        writer.close(lambda _: CHOICE)
+        writer.close()
     return objects
 
 
@@ -186,17 +206,9 @@ def test_a_row_does_not_shine_through_into_the_last_one() -> None:
 
 
 def samples_of(array: np.ndarray, level: Level) -> list[list[np.ndarray]]:
-    seen: list[list[np.ndarray]] = []
-
-    def choose(samples: list[np.ndarray]) -> CodecChoice:
-        seen.append([sample.copy() for sample in samples])
-        return CHOICE
-
-    with ThreadPoolExecutor(1) as pool:
-        writer = ShardWriter(level, array.dtype.name, lambda *_: None, pool)
-        writer.write(array, choose)
-        writer.close(choose)
-    return seen
+    trial = Watched()
+    written(array, level, [], trial=trial)
+    return trial.samples
 
 
 def test_the_codec_is_chosen_by_the_chunks_that_hold_most() -> None:
@@ -208,6 +220,26 @@ def test_the_codec_is_chosen_by_the_chunks_that_hold_most() -> None:
     (samples,) = samples_of(array, level)
     expected = [array[2:4, :, at * 16 : at * 16 + 16] for at in (3, 5, 1, 4)]
     np.testing.assert_array_equal(samples, expected)
+
+
+@pytest.mark.parametrize("rows_per_shard", [1, 3, 8])
+def test_the_codec_is_chosen_from_several_rows_and_what_waited_is_not_lost(rows_per_shard: int) -> None:
+    # Rows 0, 2, 3, 5, 6 and 7 hold something, the second chunk of each the most.
+    level = level_of((16, 16, 48), (2, 16, 16), rows_per_shard)
+    array = np.random.default_rng(4).normal(0, 100, level.grid.shape_zyx).astype("<i2")
+    array[..., 16:32] *= 9
+    for row in (1, 4):
+        array[row * 2 : row * 2 + 2] = 0
+    trial = Watched()
+    objects = written(array, level, [3, 1, 5], trial=trial)
+    assert read(objects, level, "int16").tobytes() == array.tobytes()
+    assert objects == written(array, level, [])
+    (samples,) = trial.samples
+    # A shard that is full does not wait for more rows.
+    rows = {1: (0, 0, 0, 0), 3: (0, 2), 8: (0, 2, 3, 5)}[rows_per_shard]
+    expected = [array[row * 2 : row * 2 + 2, :, 16:32] for row in rows]
+    assert {sample.tobytes() for sample in samples} >= {sample.tobytes() for sample in expected}
+    assert len(samples) == min(4, 3 * len(set(rows)))
 
 
 def test_chunks_with_infinity_are_no_hindrance() -> None:
@@ -245,9 +277,9 @@ def test_shards_are_put_one_at_a_time_and_all_before_the_end() -> None:
             done.append(key)
 
     with ThreadPoolExecutor(4) as pool:
-        writer = ShardWriter(level_of((10, 2, 2), (1, 2, 2), 2), "uint8", put, pool)
-        writer.write(np.ones((10, 2, 2), dtype="u1"), lambda _: CHOICE)
-        writer.close(lambda _: CHOICE)
+        writer = ShardWriter(level_of((10, 2, 2), (1, 2, 2), 2), "uint8", put, pool, chosen())
+        writer.write(np.ones((10, 2, 2), dtype="u1"))
+        writer.close()
         assert done == [f"c/{number}/0/0" for number in range(5)]
     # Memory holds one shard that is being gathered and one that is being put.
     assert most == 1

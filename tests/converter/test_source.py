@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import threading
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -60,11 +61,22 @@ def test_voxels_come_as_they_are(nifti: Build, source: Place, depth: int, versio
     voxels = VOXELS.astype(kind)
     data = nifti(voxels, version=version, order=order)
     with VolumeStream(source(gzip.compress(data))) as stream:
-        slabs = list(stream.slabs(depth))
+        slabs = [slab.copy() for slab in stream.slabs(depth)]
     assert [len(slab) for slab in slabs] == [min(depth, 7 - start) for start in range(0, 7, depth)]
     assert {slab.dtype for slab in slabs} == {np.dtype(kind).newbyteorder(order)}
-    assert all(slab.flags.owndata and slab.flags.writeable and slab.flags.c_contiguous for slab in slabs)
     np.testing.assert_array_equal(np.concatenate(slabs), voxels)
+
+
+def test_a_slab_is_left_alone_until_the_next_is_asked_for(nifti: Build, source: Place) -> None:
+    voxels = np.arange(60 * 5 * 6, dtype="<i4").reshape(60, 5, 6)
+    with VolumeStream(source(gzip.compress(nifti(voxels)))) as stream:
+        seen = 0
+        for slab in stream.slabs(2):
+            time.sleep(0.002)  # long enough for the reader to run ahead, if it could
+            np.testing.assert_array_equal(slab, voxels[seen : seen + 2])
+            assert slab.flags.c_contiguous
+            seen += 2
+    assert seen == 60
 
 
 @pytest.mark.parametrize("order", "<>")
