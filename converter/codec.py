@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Buffer, Sequence
 from typing import Final
 
 import google_crc32c
@@ -32,6 +32,20 @@ def checksummed(data: bytes) -> bytes:
     return data + struct.pack("<I", google_crc32c.value(data))
 
 
+def unchecked(data: Buffer, what: str) -> memoryview:
+    """Return bytes without the CRC-32C behind them; the inverse of `checksummed`.
+
+    Raises
+    ------
+    ValueError
+        The checksum is wrong.
+    """
+    view = memoryview(data)
+    if len(view) < 4 or google_crc32c.value(bytes(view[:-4])) != struct.unpack("<I", view[-4:])[0]:
+        raise ValueError(f"the checksum of {what} is wrong")
+    return view[:-4]
+
+
 def block_bytes(choice: CodecChoice, chunk_bytes: int) -> int:
     """Return the size of the blocks in which blosc compresses a chunk, as the array's metadata say it too.
 
@@ -54,6 +68,24 @@ def encode(chunk: Voxels, choice: CodecChoice) -> bytes:
     """
     blocks = block_bytes(choice, chunk.nbytes)
     return checksummed(blosc.compress(chunk, b"zstd", choice.clevel, _SHUFFLES[choice.shuffle], blocks))
+
+
+def decode(stored: Buffer, chunk: Voxels) -> None:
+    """Decode an inner chunk into an array of its shape and type; the inverse of `encode`.
+
+    Raises
+    ------
+    ValueError
+        The checksum is wrong, or these are not the bytes of such a chunk.
+    """
+    data = unchecked(stored, "an inner chunk")
+    # https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst: bytes 4 to 7 are the inflated size.
+    if len(data) < 16 or struct.unpack_from("<I", data, 4)[0] != chunk.nbytes:
+        raise ValueError(f"an inner chunk does not hold {chunk.nbytes} bytes")
+    try:
+        blosc.decompress(data, chunk)
+    except RuntimeError as error:
+        raise ValueError(f"an inner chunk cannot be decoded: {error}") from error
 
 
 class Trial:

@@ -9,6 +9,8 @@ Source: Zarr v3 sharding codec, https://zarr-specs.readthedocs.io/en/latest/v3/c
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from itertools import product
@@ -58,12 +60,18 @@ class ShardWriter:
         # Slices that do not make a row yet; made when some do not.
         self._rest: Voxels | None = None
         self._filled = 0
+        self._scratch = threading.local()
         self._shards = 0
         self._rows: list[_Row] = []
+        self._latest = _Row()
         self._putting: Future[None] | None = None
 
     def write(self, slab: Voxels) -> None:
-        """Take in the next slices of stored values, shape (z, y, x); the slab may be reused afterwards."""
+        """Take in the next slices of stored values, shape (z, y, x).
+
+        The slab is still read while the next one is taken in, and not after that.
+        """
+        before = self._latest
         taken = 0
         while taken < len(slab):
             if not self._filled and len(slab) - taken >= self._depth:
@@ -77,8 +85,10 @@ class ShardWriter:
             self._filled += count
             taken += count
             if self._filled == self._depth:
-                self._filled = 0
-                self._finish_row(self._rest)
+                row, self._rest, self._filled = self._rest, None, 0
+                self._finish_row(row)
+        # One slab is encoded while the next one is taken in, so memory does not grow when encoding is slowest.
+        before.wait()
 
     def close(self) -> None:
         """Encode what is left, and wait until the last shard is stored."""
@@ -91,16 +101,19 @@ class ShardWriter:
             self._putting.result()
 
     def _finish_row(self, slices: Voxels) -> None:
-        row = _Row([self._chunk(slices[part]) for part in self._parts(slices.shape)])
+        row = _Row()
+        parts = enumerate(slices[part] for part in self._parts(slices.shape))
+        if self._trial.choice is None:
+            # Copies: the slices are gone before the choice is made.
+            row.waiting = {place: self._whole(part) for place, part in parts if _holds_something(part)}
+        else:
+            row.encoded = {place: self._pool.submit(self._encoded, part, self._trial.choice) for place, part in parts}
         self._rows.append(row)
-        waiting = [each for each in self._rows if each.chunks]
-        if self._trial.choice is not None or len(waiting) == _TRIAL_ROWS:
-            self._encode(waiting)
+        if sum(bool(each.waiting) for each in self._rows) == _TRIAL_ROWS:
+            self._encode_waiting()
+        self._latest = row
         if len(self._rows) == self._rows_per_shard:
             self._finish_shard()
-        elif len(self._rows) > 1:
-            # At most two rows wait to be encoded, so memory does not grow when encoding is the slowest step.
-            self._rows[-2].wait()
 
     def _parts(self, shape_zyx: tuple[int, ...]) -> Iterator[tuple[slice, slice, slice]]:
         _, cy, cx = self._level.chunk_zyx
@@ -108,30 +121,36 @@ class ShardWriter:
         for y, x in product(range(0, ny, cy), range(0, nx, cx)):
             yield slice(None), slice(y, y + cy), slice(x, x + cx)
 
-    def _chunk(self, part: Voxels) -> Voxels | None:
-        # A chunk is absent when all its bytes are 0: minus zero is not, though it equals zero.
-        if not part.view(f"u{part.itemsize}").any():
-            return None
-        if part.shape == self._level.chunk_zyx:
-            # Always a copy: the slab is reused while the chunk waits to be encoded.
-            return np.array(part, dtype=self._dtype, order="C")
+    def _whole(self, part: Voxels) -> Voxels:
         chunk = np.zeros(self._level.chunk_zyx, dtype=self._dtype)
         chunk[tuple(slice(n) for n in part.shape)] = part
         return chunk
 
-    def _encode(self, rows: list[_Row]) -> None:
-        choice = self._trial.choice or self._trial.decide(_samples(rows))
-        for row in rows:
-            row.encode(self._pool, choice)
+    def _encoded(self, part: Voxels, choice: CodecChoice) -> bytes | None:
+        if not _holds_something(part):
+            return None
+        # A chunk of its own for each thread: it stays in the processor's cache, and need not be given out each time.
+        chunk = getattr(self._scratch, "chunk", None)
+        if chunk is None:
+            chunk = self._scratch.chunk = np.zeros(self._level.chunk_zyx, dtype=self._dtype)
+        if part.shape != chunk.shape:
+            chunk[...] = 0
+        chunk[tuple(slice(n) for n in part.shape)] = part
+        return codec.encode(chunk, choice)
+
+    def _encode_waiting(self) -> None:
+        rows = [row for row in self._rows if row.waiting]
+        if rows:
+            choice = self._trial.choice or self._trial.decide(_samples(rows))
+            for row in rows:
+                chunks, row.waiting = row.waiting, {}
+                row.encoded = {place: self._pool.submit(codec.encode, chunk, choice) for place, chunk in chunks.items()}
 
     def _finish_shard(self) -> None:
+        self._encode_waiting()
         rows, self._rows = self._rows, []
         key = f"c/{self._shards}/0/0"
         self._shards += 1
-        if waiting := [row for row in rows if row.chunks]:
-            self._encode(waiting)
-        if not any(row.encoded for row in rows):
-            return
         if self._putting is not None:
             self._putting.result()
         self._putting = self._pool.submit(self._assemble, key, rows)
@@ -139,32 +158,30 @@ class ShardWriter:
     def _assemble(self, key: str, rows: list[_Row]) -> None:
         # Runs in the pool behind the encoding jobs it waits for: they were submitted before, so they cannot be
         # held up by it.
-        table = np.full((self._rows_per_shard, rows[0].length, 2), _ABSENT, dtype="<u8")
-        parts = []
+        _, *plane = (n // m for n, m in zip(self._level.shard_zyx, self._level.chunk_zyx, strict=True))
+        table = np.full((self._rows_per_shard, math.prod(plane), 2), _ABSENT, dtype="<u8")
+        parts: list[bytes] = []
         offset = 0
         for number, row in enumerate(rows):
             for place, chunk in row.encoded.items():
-                data = chunk.result()
-                table[number, place] = offset, len(data)
-                offset += len(data)
-                parts.append(data)
-        self._put(key, b"".join([*parts, codec.checksummed(table.tobytes())]))
+                if (data := chunk.result()) is not None:
+                    table[number, place] = offset, len(data)
+                    offset += len(data)
+                    parts.append(data)
+        if parts:
+            self._put(key, b"".join([*parts, codec.checksummed(table.tobytes())]))
 
 
 class _Row:
-    """The inner chunks of one row of an array, by their place in it; those that are all zero are left out.
+    """The inner chunks of one row of an array, by their place in it.
 
-    They are in `chunks` while they wait for the choice of a codec, and in `encoded` from then on.
+    They are in `waiting` until a codec is chosen, and in `encoded` from then on; what is all zero is in neither, or
+    encoded to None.
     """
 
-    def __init__(self, chunks: list[Voxels | None]) -> None:
-        self.length = len(chunks)
-        self.chunks = {place: chunk for place, chunk in enumerate(chunks) if chunk is not None}
-        self.encoded: dict[int, Future[bytes]] = {}
-
-    def encode(self, pool: Executor, choice: CodecChoice) -> None:
-        chunks, self.chunks = self.chunks, {}
-        self.encoded = {place: pool.submit(codec.encode, chunk, choice) for place, chunk in chunks.items()}
+    def __init__(self) -> None:
+        self.waiting: dict[int, Voxels] = {}
+        self.encoded: dict[int, Future[bytes] | Future[bytes | None]] = {}
 
     def wait(self) -> None:
         for chunk in self.encoded.values():
@@ -173,9 +190,58 @@ class _Row:
     def busiest(self, count: int) -> list[Voxels]:
         # Air and table compress alike under any codec; tissue is what makes the array large.
         with np.errstate(invalid="ignore", over="ignore"):
-            spread = {place: np.nan_to_num(chunk[::2, ::8, ::8].std()) for place, chunk in self.chunks.items()}
+            spread = {place: np.nan_to_num(chunk[::2, ::8, ::8].std()) for place, chunk in self.waiting.items()}
         order = sorted(spread, key=lambda place: -spread[place])
-        return [self.chunks[place] for place in order[:count]]
+        return [self.waiting[place] for place in order[:count]]
+
+
+def _holds_something(part: Voxels) -> bool:
+    # A chunk is absent when all its bytes are 0: minus zero is not, though it equals zero.
+    return bool(part.view(f"u{part.itemsize}").any())
+
+
+def decoded_rows(data: bytes, level: Level, dtype: str) -> Iterator[Voxels]:
+    """Yield the rows of a shard, each of the depth of an inner chunk: the inverse of `ShardWriter`.
+
+    Every checksum is compared, as not every zarr reader does.
+
+    Parameters
+    ----------
+    data
+        The shard as it is stored.
+    level, dtype
+        Of the array.
+
+    Yields
+    ------
+    ndarray
+        Shape (z, y, x), whole inner chunks, also beyond the array's edge. Its memory is used again for the next row.
+
+    Raises
+    ------
+    ValueError
+        A checksum is wrong, the index points out of the shard, or a chunk cannot be decoded.
+    """
+    depth, cy, cx = level.chunk_zyx
+    plane = level.shard_zyx[1:]
+    index = codec.unchecked(data[-_index_bytes(level) :], "the index")
+    entries = np.frombuffer(index, dtype="<u8").reshape(-1, (plane[0] // cy) * (plane[1] // cx), 2)
+    row = np.empty((depth, *plane), dtype=np.dtype(dtype).newbyteorder("<"))
+    chunk = np.empty(level.chunk_zyx, dtype=row.dtype)
+    held = memoryview(data)
+    for line in entries.tolist():
+        for (y, x), (offset, size) in zip(product(range(0, plane[0], cy), range(0, plane[1], cx)), line, strict=True):
+            target = row[:, y : y + cy, x : x + cx]
+            if offset == _ABSENT:
+                target[...] = 0
+            else:
+                codec.decode(held[offset : offset + size], chunk)
+                target[...] = chunk
+        yield row
+
+
+def _index_bytes(level: Level) -> int:
+    return 16 * math.prod(n // m for n, m in zip(level.shard_zyx, level.chunk_zyx, strict=True)) + 4
 
 
 def _samples(rows: list[_Row]) -> list[Voxels]:

@@ -138,7 +138,7 @@ class VolumeStream:
         Yields
         ------
         ndarray
-            Shape (k, j, i). Its memory is used again once the next one is asked for: copy what has to last.
+            Shape (k, j, i). Its memory is used again once the next but one is asked for: copy what has to last.
 
         Raises
         ------
@@ -147,8 +147,8 @@ class VolumeStream:
             whoever has seen all slabs knows that the file was sound.
         """
         nz, ny, nx = self.header.grid.shape_zyx
-        # One with the caller, one waiting, one being filled.
-        buffers = cycle([np.empty((min(depth, nz), ny, nx), dtype=self.header.dtype) for _ in range(3)])
+        # Two with the caller, one waiting, one being filled.
+        buffers = cycle([np.empty((min(depth, nz), ny, nx), dtype=self.header.dtype) for _ in range(4)])
         slabs: queue.Queue[Voxels | Exception | None] = queue.Queue(maxsize=_SLABS_AHEAD)
         abandoned = threading.Event()
 

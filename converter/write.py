@@ -1,7 +1,7 @@
 """One volume, from its file to its shards: the unit of parallel work, which owns every object it writes.
 
-The stream is inflated and hashed in one thread, encoded in a pool, and cast, measured and downsampled here; nothing
-holds more than a few rows of inner chunks and two encoded shards. Afterwards everything is read back through zarr.
+The stream is inflated and hashed in one thread, encoded in a pool, cast, measured and downsampled here, and read back
+from the store in one more thread. Nothing holds more than a few rows of inner chunks and three encoded shards.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
-import zarr
 
 from converter import codec, nifti
 from converter.cast import Cast, DoesNotFitError
 from converter.documents import image_objects
 from converter.plan import VolumePlan, levels_of
 from converter.pyramid import downsample
+from converter.readback import ReadBack
 from converter.shards import ShardWriter
 from converter.source import VolumeStream
 from converter.statistics import IntensityStatistics, LabelStatistics
@@ -30,11 +30,10 @@ from corpus.errors import SourceError, StoreError
 from corpus.findings import Finding, warning
 from corpus.geometry import Triple, Voxels
 from corpus.labels import families
-from corpus.models import Level, ObjectRecord, Region, StoredImage, VolumeOutcome, to_json
+from corpus.models import Level, ObjectRecord, Region, SourceRecord, StoredImage, VolumeOutcome, to_json
 from corpus.stores import Store
 
 _ENCODERS: Final = 2
-_FUSED: Final = "zarr.core.codec_pipeline.FusedCodecPipeline"
 
 
 class RecordedStore:
@@ -58,6 +57,10 @@ class RecordedStore:
         whole = f"{self._prefix}/{key}"
         self._store.put(whole, data)
         self._records[whole] = ObjectRecord(whole, len(data), hashlib.sha256(data).hexdigest())
+
+    def get(self, key: str) -> bytes:
+        """Return what the store gives back."""
+        return self._store.get(f"{self._prefix}/{key}")
 
     @property
     def records(self) -> tuple[ObjectRecord, ...]:
@@ -94,7 +97,6 @@ def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
     family = families().get(plan.role)
     for key, data in image_objects(image, family, findings).items():
         recorded.put(key, data)
-    read_back(image, store, prefix)
     outcome = VolumeOutcome(
         subject=plan.subject,
         role=plan.role,
@@ -129,43 +131,6 @@ def missing_objects(store: Store, subject: str, volumes: Iterable[VolumeOutcome]
     return [record.key for record in records if sizes.get(record.key) != record.size]
 
 
-def stored_sha256(image: StoredImage, store: Store, prefix: str) -> str:
-    """Return the digest of level 0 as any zarr reader sees it: little-endian, C order.
-
-    Decoding checks the checksum of every inner chunk and shard index on the way.
-    """
-    digest = hashlib.sha256()
-    depth = image.levels[0].shard_zyx[0]
-    # zarr's fused pipeline decodes in one thread, for a third less of the processor's time than the default one. One
-    # shard is fetched and decoded while the one before is hashed.
-    with zarr.config.set({"codec_pipeline.path": _FUSED}), ThreadPoolExecutor(1, "read-back") as pool:
-        path = layout.array_path(image.path, 0)
-        array = zarr.open_array(store.zarr(prefix), path=path, mode="r", zarr_format=3)
-        coming = pool.submit(array.__getitem__, slice(0, depth))
-        for start in range(0, array.shape[0], depth):
-            shard = np.ascontiguousarray(coming.result())
-            coming = pool.submit(array.__getitem__, slice(start + depth, start + 2 * depth))
-            digest.update(shard)
-    return digest.hexdigest()
-
-
-def read_back(image: StoredImage, store: Store, prefix: str) -> None:
-    """Compare what the store gives back with what was meant to be written.
-
-    Raises
-    ------
-    StoreError
-        They differ.
-    """
-    try:
-        found = stored_sha256(image, store, prefix)
-    except ValueError as error:  # what zarr raises for a wrong checksum
-        raise StoreError("store.read-back", str(error), place=f"{prefix}/{image.path}") from error
-    if found != image.array_sha256:
-        message = f"level 0 has sha256 {found}, written was {image.array_sha256}"
-        raise StoreError("store.read-back", message, place=f"{prefix}/{image.path}")
-
-
 def _delete_image(store: Store, prefix: str, path: str) -> None:
     # The group of a CT also holds the label maps, which other tasks own.
     labels = f"{prefix}/ct/labels/"
@@ -181,8 +146,7 @@ def _write_narrowest(
     for target in plan.types:
         recorded = RecordedStore(store, prefix)
         try:
-            with ThreadPoolExecutor(_ENCODERS, thread_name_prefix="encode") as pool:
-                return recorded, *_Writing(plan, target, recorded, pool).run()
+            return recorded, *_Writing(plan, target, recorded).run()
         except DoesNotFitError:
             # Rare, and found early: the file is read again for the next type. Its shards may be cut otherwise, so
             # none of these may stay.
@@ -197,9 +161,10 @@ def _write_narrowest(
 class _Writing:
     """One attempt to write a volume as one type."""
 
-    def __init__(self, plan: VolumePlan, target: str, recorded: RecordedStore, pool: Executor) -> None:
+    def __init__(self, plan: VolumePlan, target: str, recorded: RecordedStore) -> None:
         self._plan = plan
         self._target = target
+        self._recorded = recorded
         self._levels = levels_of(plan.grid, plan.cut_like, target)
         self._trial = codec.Trial()
         self._cast = Cast(target, plan.header.scaling, is_label=plan.is_label, place=plan.source.name)
@@ -208,23 +173,49 @@ class _Writing:
         # Where the stored bytes are the source's, the stream hashes them already.
         same = self._cast.keeps_bytes(plan.header.dtype) and plan.reorder.is_identity
         self._digest = None if same else hashlib.sha256()
-        self._writers = [
-            ShardWriter(level, target, _below(recorded, layout.array_path(plan.path, number)), pool, self._trial)
-            for number, level in enumerate(self._levels)
-        ]
         self._steps = [_step(a, b) for a, b in zip(self._levels, self._levels[1:], strict=False)]
 
     def run(self) -> tuple[StoredImage, tuple[Finding, ...]]:
+        place = f"{layout.store_key(self._plan.subject)}/{self._plan.path}"
+        with (
+            ReadBack(self._levels[0], self._target, self._get, place) as back,
+            ThreadPoolExecutor(_ENCODERS, thread_name_prefix="encode") as pool,
+        ):
+            writers = [
+                ShardWriter(level, self._target, self._put(number, back), pool, self._trial)
+                for number, level in enumerate(self._levels)
+            ]
+            source = self._stream(writers)
+            for writer in writers:
+                writer.close()
+            found = back.sha256()
+        expected = self._digest.hexdigest() if self._digest else source.voxels_sha256
+        if found != expected:
+            message = f"level 0 has sha256 {found}, written was {expected}"
+            raise StoreError("store.read-back", message, place=place)
+        return self._describe(source, expected)
+
+    def _get(self, key: str) -> bytes:
+        return self._recorded.get(f"{layout.array_path(self._plan.path, 0)}/{key}")
+
+    def _put(self, number: int, back: ReadBack) -> Callable[[str, bytes], None]:
+        path = layout.array_path(self._plan.path, number)
+
+        def put(key: str, data: bytes) -> None:
+            self._recorded.put(f"{path}/{key}", data)
+            if number == 0:
+                back.expect(key)
+
+        return put
+
+    def _stream(self, writers: list[ShardWriter]) -> SourceRecord:
         with VolumeStream(self._plan.source) as stream:
             for slab in self._slabs(stream):
                 if self._digest is not None:
                     self._digest.update(np.ascontiguousarray(slab))
                 (self._labels if self._plan.is_label else self._intensities).update(slab)
-                self._write(slab)
-            source = stream.record
-        for writer in self._writers:
-            writer.close()
-        return self._describe(source)
+                self._write(slab, writers)
+            return stream.record
 
     def _slabs(self, stream: VolumeStream) -> Iterator[Voxels]:
         depth = self._levels[0].chunk_zyx[0]
@@ -242,15 +233,15 @@ class _Writing:
         for start in range(0, len(whole), depth):
             yield np.ascontiguousarray(whole[start : start + depth])
 
-    def _write(self, slab: Voxels) -> None:
+    def _write(self, slab: Voxels, writers: list[ShardWriter]) -> None:
         # A slab is as deep as an inner chunk: of the powers of two that these are, even halving at each level leaves
         # no odd slice, except at the volume's end.
-        for number, writer in enumerate(self._writers):
+        for number, writer in enumerate(writers):
             if number:
                 slab = downsample(slab, self._steps[number - 1], is_label=self._plan.is_label)
             writer.write(slab)
 
-    def _describe(self, source: Any) -> tuple[StoredImage, tuple[Finding, ...]]:
+    def _describe(self, source: SourceRecord, array_sha256: str) -> tuple[StoredImage, tuple[Finding, ...]]:
         plan = self._plan
         statistics = None if plan.is_label else self._intensities.result(plan.scaling)
         regions = self._labels.result(families()[plan.role]) if plan.is_label else ()
@@ -272,7 +263,7 @@ class _Writing:
             codec=self._trial.choice or codec.DEFAULT,
             header=nifti.trimmed(header),
             source_header=plan.header.raw if changed else None,
-            array_sha256=self._digest.hexdigest() if self._digest else source.voxels_sha256,
+            array_sha256=array_sha256,
             software=version("voxshelf"),
             digest=plan.digest,
             statistics=statistics,
@@ -298,10 +289,6 @@ def _label_findings(regions: tuple[Region, ...], plan: VolumePlan) -> Iterator[F
         yield warning(
             "warning.label-unexpected", plan.place, f"values {unexpected} are not in the table of {plan.role}"
         )
-
-
-def _below(recorded: RecordedStore, path: str) -> Callable[[str, bytes], None]:
-    return lambda key, data: recorded.put(f"{path}/{key}", data)
 
 
 def _step(level: Level, following: Level) -> Triple:

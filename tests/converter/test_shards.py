@@ -74,11 +74,13 @@ def written(
     with ThreadPoolExecutor(threads) as pool:
         writer = ShardWriter(level, array.dtype.name, put or keep, pool, trial or chosen())
         start = 0
+        before = np.empty(0, dtype=array.dtype)
         while start < len(array):
             depth = depths.pop(0) if depths else len(array)
             slab = array[start : start + depth].copy()
             writer.write(slab)
-            slab[:] = 1  # the slab is the caller's again
+            before[:] = 1  # the slab before is the caller's again
+            before = slab
             start += depth
         writer.close()
     return objects

@@ -1,0 +1,92 @@
+"""What was written, read back from the store while the rest is still on its way there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from converter.shards import decoded_rows
+from corpus.errors import NotFoundError, StoreError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from corpus.geometry import Voxels
+    from corpus.models import Level
+
+
+class ReadBack:
+    """Fetches the shards of an array one after the other, decodes every voxel, and hashes what comes out.
+
+    Use as a context manager. It runs in a thread of its own.
+
+    Parameters
+    ----------
+    level, dtype
+        Of the array.
+    get
+        Returns the bytes of a shard by its key below the array (``c/0/0/0``).
+    place
+        Of the image, for errors.
+    """
+
+    def __init__(self, level: Level, dtype: str, get: Callable[[str], bytes], place: str) -> None:
+        self._level = level
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._get = get
+        self._place = place
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
+        self._jobs: list[Future[None]] = []
+        self._digest = hashlib.sha256()
+        self._slices = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def expect(self, key: str) -> None:
+        """Say that a shard is stored; shards come in order, and those that are left out are all zero."""
+        self._jobs.append(self._pool.submit(self._take, key))
+
+    def sha256(self) -> str:
+        """Wait, and return the digest of the array as any zarr reader sees it: little-endian, C order.
+
+        Raises
+        ------
+        StoreError
+            A shard is not there, or is damaged.
+        """
+        for job in self._jobs:
+            job.result()
+        self._skip(self._level.grid.shape_zyx[0])
+        return self._digest.hexdigest()
+
+    def _take(self, key: str) -> None:
+        try:
+            data = self._get(key)
+            self._skip(int(key.split("/")[1]) * self._level.shard_zyx[0])
+            for row in decoded_rows(data, self._level, self._dtype.name):
+                self._update(row)
+        except (NotFoundError, ValueError) as error:
+            raise StoreError("store.read-back", f"{key}: {error}", place=self._place) from error
+
+    def _update(self, row: Voxels) -> None:
+        nz, ny, nx = self._level.grid.shape_zyx
+        count = min(len(row), nz - self._slices)
+        if count > 0:
+            self._digest.update(np.ascontiguousarray(row[:count, :ny, :nx]))
+            self._slices += count
+
+    def _skip(self, until: int) -> None:
+        plane = np.zeros(self._level.grid.shape_zyx[1:], dtype=self._dtype)
+        while self._slices < until:
+            self._digest.update(plane)
+            self._slices += 1
