@@ -10,17 +10,18 @@ import msgspec
 from converter import sheets
 from converter.events import Listener, Published, Report
 from converter.finish import finish_subject
-from converter.inventory import Inventory, take_inventory
+from converter.inventory import Inventory, inner_path, take_inventory
 from converter.publish import completed_subjects, publish, unpublish
 from converter.run import executor
 from converter.schedule import Schedule
+from converter.source import read_small
 from converter.write import missing_objects
 from corpus import layout
 from corpus.catalog import read_catalog
-from corpus.errors import LayoutError, SettingsError, SourceError, StoreError
+from corpus.errors import LayoutError, SettingsError, SourceError
 from corpus.findings import Finding, failure, warning
 from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, to_json
-from corpus.stores import SourceListing, Store
+from corpus.stores import Store
 
 REPORT_KEY: Final = f"{layout.PRIVATE}/report.json"
 
@@ -108,14 +109,13 @@ def read_infos(inventory: Inventory, corpus_name: str) -> tuple[dict[str, Subjec
     """
     rows: dict[str, dict[str, sheets.Row]] = {"ct": {}, "pet": {}}
     findings = []
-    listing = SourceListing(inventory.url)
-    for name in inventory.sheets:
+    for sheet in inventory.sheets:
         # Sheets of one kind that contradict each other prove as little as two rows that do.
-        kind = "ct" if name.rpartition("/")[2].casefold().startswith("ct") else "pet"
+        kind = "ct" if inner_path(sheet).name.casefold().startswith("ct") else "pet"
         try:
-            rows[kind] = sheets.combined(rows[kind], sheets.read_sheet(listing.read(name), name))
-        except (SourceError, StoreError) as error:
-            findings.append(failure(error, name))
+            rows[kind] = sheets.combined(rows[kind], sheets.read_sheet(read_small(sheet), sheet.name))
+        except SourceError as error:
+            findings.append(failure(error, sheet.name))
     infos = {
         subject: sheets.describe_subject(
             subject, rows["ct"].get(subject, {}), rows["pet"].get(subject, {}), corpus_name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 import uuid
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 import zarr
 
 from corpus.errors import NotFoundError, SettingsError, StoreError
-from corpus.stores import SourceListing, Store, archive_members, open_file
+from corpus.stores import SourceListing, Store, open_file
 
 
 @pytest.fixture
@@ -295,7 +294,6 @@ class TestSourceListing:
 
     def test_files_are_read_and_opened(self, source: Path) -> None:
         listing = SourceListing(str(source))
-        assert listing.read("labels.json") == b"{}"
         with open_file(listing.url("images/CT/0001.nii.gz")) as file:
             assert file.read() == b"gzip"
 
@@ -306,43 +304,3 @@ class TestSourceListing:
 
     def test_an_empty_folder_has_no_files(self, tmp_path: Path) -> None:
         assert SourceListing(str(tmp_path)).sizes == {}
-
-
-class TestArchives:
-    def test_members_are_listed_and_opened_byte_for_byte(self, tmp_path: Path) -> None:
-        path = tmp_path / "organs.zip"
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.mkdir("Organs")
-            archive.writestr("Organs/0001.nii.gz", b"\x1f\x8b" + bytes(1000))
-            archive.writestr("readme.txt", b"hello")
-        files = [member for member in archive_members(str(path)) if not member.name.endswith("/")]
-        assert [(member.name, member.size) for member in files] == [("Organs/0001.nii.gz", 1002), ("readme.txt", 5)]
-        assert not any(member.is_encrypted for member in files)
-        with open_file(f"zip://Organs/0001.nii.gz::{path}") as file:
-            assert file.read() == b"\x1f\x8b" + bytes(1000)
-
-    def test_members_that_have_to_be_refused_are_listed_as_they_stand(self, tmp_path: Path) -> None:
-        """A listing that is tidied up hides what climbs out of the archive, occurs twice or is encrypted."""
-        path = tmp_path / "organs.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("../up", b"1")
-            archive.writestr("/absolute", b"22")
-            archive.writestr("twice", b"333")
-            with pytest.warns(UserWarning, match="Duplicate name"):
-                archive.writestr("twice", b"4444")
-            archive.infolist()[0].flag_bits |= 1
-        members = [(member.name, member.size, member.is_encrypted) for member in archive_members(str(path))]
-        assert members == [
-            ("../up", 1, True),
-            ("/absolute", 2, False),
-            ("twice", 3, False),
-            ("twice", 4, False),
-        ]
-
-    def test_one_that_was_cut_is_refused(self, tmp_path: Path) -> None:
-        path = tmp_path / "organs.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("a", bytes(1000))
-        path.write_bytes(path.read_bytes()[:-30])
-        with pytest.raises(zipfile.BadZipFile):
-            archive_members(str(path))
