@@ -8,9 +8,11 @@ from typing import Final
 import msgspec
 
 from converter import sheets
+from converter.census import mixed_releases
 from converter.events import Listener, Published, Report
 from converter.finish import finish_subject
 from converter.inventory import Inventory, inner_path, take_inventory
+from converter.labelfile import check_label_files
 from converter.publish import completed_subjects, publish, unpublish
 from converter.run import executor
 from converter.schedule import Schedule
@@ -90,12 +92,14 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     _correct_licences(store, done, infos, settings.corpus)
     schedule = Schedule(store, settings.corpus, settings.roles, listen)
     schedule.failures += [*inventory.findings, *sheet_findings]
+    schedule.warnings += check_label_files(inventory)
     schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
     for subject in selected:
         schedule.add(inventory.subjects[subject], infos[subject], done.get(subject))
     with executor(settings.workers, settings.scheduler) as place:
         schedule.work(place)
     mirror = publish(store, settings.corpus)
+    schedule.warnings += mixed_releases(read_catalog(store))
     listen(Published(mirror.subjects, mirror.licenses))
     report = schedule.report(mirror)
     store.put(REPORT_KEY, to_json(report))

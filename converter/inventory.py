@@ -51,6 +51,12 @@ class SubjectFiles(msgspec.Struct, frozen=True):
     files: dict[str, SourceFile]
     findings: tuple[Finding, ...]
 
+    @property
+    def duplicates(self) -> dict[str, int]:
+        """Number of files of each role that were not used, where there are any."""
+        places = (finding.place for finding in self.findings if finding.code == "warning.duplicate")
+        return Counter(place.rpartition("/")[2] for place in places)
+
 
 class Inventory(msgspec.Struct, frozen=True):
     """All that was found in a source.
@@ -171,14 +177,14 @@ def _members(archive: SourceFile, findings: list[Finding]) -> list[SourceFile]:
         return []
     names = Counter(member.name for member in members)
     files = []
-    # Of members of one name the first stands for all in the report.
-    for member in {member.name: member for member in sorted(members, reverse=True)}.values():
+    # Of members of one name, which are refused, one stands for all in the report.
+    for member in sorted({member.name: member for member in members}.values()):
         file = SourceFile(archive.url, f"{archive.name}!{member.name}", member.size, member)
         if not (reason := _refusal(member, names)):
             files.append(file)
         elif not _is_junk(file):
             findings.append(failure(SourceError("source.archive-unreadable", reason, place=file.name)))
-    return sorted(files, key=lambda file: file.name)
+    return files
 
 
 def _refusal(member: ArchiveMember, names: Counter[str]) -> str | None:

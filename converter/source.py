@@ -119,7 +119,7 @@ class VolumeStream:
         with _source_errors(place):
             raw = self._stack.enter_context(self._source.open(read_ahead_bytes=self._read_ahead_bytes))
             self._raw = _HashingReader(raw)
-            self._bytes = _inflated(self._raw)
+            self._bytes = _inflated(self._raw, min(_READ_BYTES, self._read_ahead_bytes))
             head = self._read(PROBE_BYTES)
             size = header_size(head, place)
             head += self._read(size - len(head))
@@ -249,9 +249,9 @@ def read_small(source: SourceFile) -> bytes:
         return file.read()
 
 
-def _inflated(raw: _HashingReader) -> io.BufferedIOBase:
+def _inflated(raw: _HashingReader, buffer_bytes: int) -> io.BufferedIOBase:
     # The name does not tell: plain NIfTI is found under .nii.gz, and the other way round.
-    buffered = io.BufferedReader(raw, buffer_size=_READ_BYTES)
+    buffered = io.BufferedReader(raw, buffer_size=buffer_bytes)
     if buffered.peek(2)[:2] != _GZIP_MAGIC:
         return buffered
     inflated: io.BufferedIOBase = igzip.IGzipFile(fileobj=buffered, mode="rb")

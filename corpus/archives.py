@@ -68,7 +68,9 @@ def archive_members(url: str) -> list[ArchiveMember]:
         ZipFile(file) as archive,
     ):
         infos = archive.infolist()
-        stops = dict(pairwise(sorted({*(info.header_offset for info in infos), archive.start_dir})))
+        # Of members that start at one place, which only a bomb has, each is said to have no room.
+        spans = pairwise(sorted([*(info.header_offset for info in infos), archive.start_dir]))
+        stops = dict(reversed([*spans]))
         return [
             ArchiveMember(
                 name=info.filename,

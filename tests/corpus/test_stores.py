@@ -14,6 +14,7 @@ import zarr
 
 from corpus.errors import NotFoundError, SettingsError, StoreError
 from corpus.stores import SourceListing, Store, open_file
+from tests.conftest import Web
 
 
 @pytest.fixture
@@ -304,3 +305,60 @@ class TestSourceListing:
 
     def test_an_empty_folder_has_no_files(self, tmp_path: Path) -> None:
         assert SourceListing(str(tmp_path)).sizes == {}
+
+    def test_an_archive_is_a_source_of_its_own(self, tmp_path: Path) -> None:
+        (tmp_path / "a b.ZIP").write_bytes(b"123")
+        listing = SourceListing(str(tmp_path / "a b.ZIP"))
+        assert listing.sizes == {"a b.ZIP": 3}
+        with open_file(listing.url("a b.ZIP")) as file:
+            assert file.read() == b"123"
+
+    def test_a_folder_may_be_called_like_an_archive(self, tmp_path: Path) -> None:
+        (tmp_path / "all.zip").mkdir()
+        (tmp_path / "all.zip" / "a").write_bytes(b"1")
+        assert SourceListing(str(tmp_path / "all.zip")).sizes == {"a": 1}
+
+
+class TestWeb:
+    def test_an_index_is_followed_down_and_names_are_those_of_the_files(self, tmp_path: Path, web: Web) -> None:
+        names = ["source/a", "source/b c/100% #1?.nii", "source/gr\u00f6\u00dfer/d/e.zip", "beside/x"]
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(name.encode())
+        for end in ("", "/"):
+            listing = SourceListing(f"{web.base}/source{end}")
+            assert set(listing.sizes) == {name.removeprefix("source/") for name in names[:3]}
+            assert listing.unreadable == {}
+            for name in listing.sizes:
+                with open_file(listing.url(name)) as file:
+                    assert file.read() == f"source/{name}".encode()
+
+    def test_links_that_lead_elsewhere_or_nowhere(self, tmp_path: Path, web: Web) -> None:
+        links = ["?C=N;O=D", "/", "../", "a.nii", "/s/b.nii", "gone.nii", "lost/", "https://example.org/c.nii", "#top"]
+        page = "".join(f'<a href="{link}">x</a>' for link in links)
+        (tmp_path / "s").mkdir()
+        (tmp_path / "s/index.html").write_text(page)
+        for name in ("a.nii", "b.nii"):
+            (tmp_path / "s" / name).write_bytes(b"1")
+        listing = SourceListing(f"{web.base}/s")
+        assert listing.sizes == {"a.nii": 1, "b.nii": 1}
+        assert set(listing.unreadable) == {"gone.nii", "lost/"}
+
+    def test_an_archive_is_taken_by_its_name_whatever_signature_follows(self, tmp_path: Path, web: Web) -> None:
+        (tmp_path / "a b.zip").write_bytes(b"123")
+        listing = SourceListing(f"{web.base}/a%20b.zip?signature=abc/def")
+        assert listing.sizes == {"a b.zip": 3}
+        with open_file(listing.url("a b.zip")) as file:
+            assert file.read() == b"123"
+
+    def test_nothing_behind_the_stop_is_fetched(self, tmp_path: Path, web: Web) -> None:
+        (tmp_path / "a").write_bytes(bytes(range(256)) * 100)
+        with open_file(f"{web.base}/a", read_ahead_bytes=1000, stop=550) as file:
+            file.seek(500)
+            assert file.read(10) == bytes(range(244, 254))
+        assert [span[1:] for span in web.ranges] == [(500, 550)]
+
+    def test_no_such_place(self, web: Web) -> None:
+        for name in ("nowhere", "nowhere.zip"):
+            with pytest.raises(SettingsError, match="no such folder or archive"):
+                SourceListing(f"{web.base}/{name}")
