@@ -8,19 +8,22 @@ from typing import Final
 import msgspec
 
 from converter import sheets
+from converter.census import mixed_releases
 from converter.events import Listener, Published, Report
 from converter.finish import finish_subject
-from converter.inventory import Inventory, take_inventory
+from converter.inventory import Inventory, inner_path, take_inventory
+from converter.labelfile import check_label_files
 from converter.publish import completed_subjects, publish, unpublish
 from converter.run import executor
 from converter.schedule import Schedule
+from converter.source import read_small
 from converter.write import missing_objects
 from corpus import layout
 from corpus.catalog import read_catalog
-from corpus.errors import LayoutError, SettingsError, SourceError, StoreError
+from corpus.errors import LayoutError, SettingsError, SourceError
 from corpus.findings import Finding, failure, warning
 from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, to_json
-from corpus.stores import SourceListing, Store
+from corpus.stores import Store
 
 REPORT_KEY: Final = f"{layout.PRIVATE}/report.json"
 
@@ -89,12 +92,14 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     _correct_licences(store, done, infos, settings.corpus)
     schedule = Schedule(store, settings.corpus, settings.roles, listen)
     schedule.failures += [*inventory.findings, *sheet_findings]
+    schedule.warnings += check_label_files(inventory)
     schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
     for subject in selected:
         schedule.add(inventory.subjects[subject], infos[subject], done.get(subject))
     with executor(settings.workers, settings.scheduler) as place:
         schedule.work(place)
     mirror = publish(store, settings.corpus)
+    schedule.warnings += mixed_releases(read_catalog(store))
     listen(Published(mirror.subjects, mirror.licenses))
     report = schedule.report(mirror)
     store.put(REPORT_KEY, to_json(report))
@@ -108,14 +113,13 @@ def read_infos(inventory: Inventory, corpus_name: str) -> tuple[dict[str, Subjec
     """
     rows: dict[str, dict[str, sheets.Row]] = {"ct": {}, "pet": {}}
     findings = []
-    listing = SourceListing(inventory.url)
-    for name in inventory.sheets:
+    for sheet in inventory.sheets:
         # Sheets of one kind that contradict each other prove as little as two rows that do.
-        kind = "ct" if name.rpartition("/")[2].casefold().startswith("ct") else "pet"
+        kind = "ct" if inner_path(sheet).name.casefold().startswith("ct") else "pet"
         try:
-            rows[kind] = sheets.combined(rows[kind], sheets.read_sheet(listing.read(name), name))
-        except (SourceError, StoreError) as error:
-            findings.append(failure(error, name))
+            rows[kind] = sheets.combined(rows[kind], sheets.read_sheet(read_small(sheet), sheet.name))
+        except SourceError as error:
+            findings.append(failure(error, sheet.name))
     infos = {
         subject: sheets.describe_subject(
             subject, rows["ct"].get(subject, {}), rows["pet"].get(subject, {}), corpus_name

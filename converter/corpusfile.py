@@ -8,7 +8,7 @@ import msgspec
 
 from corpus.errors import NotFoundError, SourceError
 from corpus.models import CorpusInfo
-from corpus.stores import Store
+from corpus.stores import Store, is_archive
 
 CORPUS_FILE: Final = "corpus.json"
 ENHANCE_PET: Final = CorpusInfo(
@@ -20,7 +20,7 @@ ENHANCE_PET: Final = CorpusInfo(
 
 
 def read_corpus(source_url: str) -> CorpusInfo:
-    """Return name, release and citation of a source.
+    """Return name, release and citation of a source; of a zip archive the file lies beside it.
 
     Raises
     ------
@@ -29,8 +29,9 @@ def read_corpus(source_url: str) -> CorpusInfo:
     StoreError
         The source cannot be read.
     """
+    folder = source_url.rpartition("/")[0] or "." if is_archive(source_url) else source_url
     try:
-        data = Store(source_url).get(CORPUS_FILE)
+        data = Store(folder).get(CORPUS_FILE)
     except NotFoundError:
         return ENHANCE_PET
     try:

@@ -11,21 +11,27 @@ import re
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import Final
-from zipfile import BadZipFile
 
 import msgspec
 
 from converter.source import SourceFile
 from corpus import layout
-from corpus.errors import SourceError, StoreError
+from corpus.archives import ArchiveMember, archive_members
+from corpus.errors import SourceError
 from corpus.findings import Finding, failure, warning
 from corpus.labels import families
-from corpus.stores import ArchiveMember, SourceListing, archive_members
+from corpus.stores import SourceListing, is_archive
 
 _VOLUME: Final = re.compile(r"(\d{4})\.nii(\.gz)?", re.IGNORECASE)
 _SHEET: Final = re.compile(r"(ct|pt|pet)details")
-_JUNK: Final = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|.*\.(tmp|part|crdownload)", re.IGNORECASE)
-_JUNK_FOLDER: Final = "__MACOSX"
+_JUNK: Final = re.compile(
+    # What file managers and office programs leave, and downloads that did not end; hidden files are among them.
+    r"\.[^.].*|~\$.*|.*~|Thumbs\.db|desktop\.ini|.*\.(tmp|temp|part|partial|filepart|crdownload|download|aria2|swp)",
+    re.IGNORECASE,
+)
+_JUNK_FOLDER: Final = re.compile(r"\.[^.].*|__MACOSX|\$RECYCLE\.BIN|@eaDir", re.IGNORECASE)
+_METHODS: Final = (0, 8)
+"""How zip members may be packed: stored or deflated."""
 
 
 class SubjectFiles(msgspec.Struct, frozen=True):
@@ -45,6 +51,12 @@ class SubjectFiles(msgspec.Struct, frozen=True):
     files: dict[str, SourceFile]
     findings: tuple[Finding, ...]
 
+    @property
+    def duplicates(self) -> dict[str, int]:
+        """Number of files of each role that were not used, where there are any."""
+        places = (finding.place for finding in self.findings if finding.code == "warning.duplicate")
+        return Counter(place.rpartition("/")[2] for place in places)
+
 
 class Inventory(msgspec.Struct, frozen=True):
     """All that was found in a source.
@@ -56,16 +68,19 @@ class Inventory(msgspec.Struct, frozen=True):
     subjects
         By id, in order.
     sheets
-        Names of the spreadsheets; CT before PET.
+        The spreadsheets; CT before PET.
+    label_files
+        Label tables that came with the corpus, all named ``labels.json``.
     findings
-        Archives that cannot be used.
+        Archives and members that cannot be used.
     other
         Number of files that are none of these.
     """
 
     url: str
     subjects: dict[str, SubjectFiles]
-    sheets: tuple[str, ...]
+    sheets: tuple[SourceFile, ...]
+    label_files: tuple[SourceFile, ...]
     findings: tuple[Finding, ...]
     other: int
 
@@ -76,7 +91,7 @@ def take_inventory(url: str) -> Inventory:
     Parameters
     ----------
     url
-        Folder, or URL of a bucket prefix.
+        Folder, zip archive, or URL of a bucket prefix, of an HTTP folder with an index page, or of an archive.
 
     Raises
     ------
@@ -87,22 +102,29 @@ def take_inventory(url: str) -> Inventory:
     """
     listing = SourceListing(url)
     found: dict[str, dict[str, list[SourceFile]]] = {}
-    sheets: list[str] = []
+    sheets: list[SourceFile] = []
+    label_files: list[SourceFile] = []
     findings: list[Finding] = []
     other = 0
     for file in _files(listing, findings):
-        path = PurePosixPath(file.name.replace("!", "/"))
-        if _JUNK.fullmatch(path.name) or _JUNK_FOLDER in path.parts:
-            continue
+        path = inner_path(file)
         match, role = _VOLUME.fullmatch(path.name), role_of(path.parts[:-1])
         if match and role:
             found.setdefault(match[1], {}).setdefault(role, []).append(file)
         elif path.suffix.lower() == ".xlsx" and _SHEET.fullmatch(_bare(path.stem)):
-            sheets.append(file.name)
+            sheets.append(file)
+        elif path.name.casefold() == "labels.json":
+            label_files.append(file)
         else:
             other += 1
     subjects = {subject: _subject(subject, found[subject]) for subject in sorted(found)}
-    return Inventory(url, subjects, tuple(sorted(sheets)), tuple(findings), other)
+    sheets.sort(key=lambda sheet: inner_path(sheet).name)
+    return Inventory(url, subjects, tuple(sheets), tuple(label_files), tuple(findings), other)
+
+
+def inner_path(file: SourceFile) -> PurePosixPath:
+    """Return the path of a file with archives taken for folders, whatever system packed them."""
+    return PurePosixPath(file.name.replace("!", "/").replace("\\", "/"))
 
 
 def role_of(folders: tuple[str, ...]) -> str | None:
@@ -129,47 +151,63 @@ _ROLES: Final = _role_patterns()
 
 
 def _files(listing: SourceListing, findings: list[Finding]) -> list[SourceFile]:
-    files = []
+    files: list[SourceFile] = []
+    for name, reason in sorted(listing.unreadable.items()):
+        findings.append(failure(SourceError("source.unreadable", reason, place=name)))
     for name, size in sorted(listing.sizes.items()):
-        if name.lower().endswith(".zip"):
-            files += _members(name, listing.url(name), findings)
+        file = SourceFile(listing.url(name), name, size)
+        if is_archive(name) and not _is_junk(file):
+            files += _members(file, findings)
         else:
-            files.append(SourceFile(listing.url(name), name, size))
-    return files
+            files.append(file)
+    return [file for file in files if not _is_junk(file)]
 
 
-def _members(name: str, url: str, findings: list[Finding]) -> list[SourceFile]:
+def _is_junk(file: SourceFile) -> bool:
+    path = inner_path(file)
+    return bool(_JUNK.fullmatch(path.name)) or any(_JUNK_FOLDER.fullmatch(part) for part in path.parts[:-1])
+
+
+def _members(archive: SourceFile, findings: list[Finding]) -> list[SourceFile]:
     try:
-        members = archive_members(url)
-    except (BadZipFile, OSError, StoreError) as error:
-        findings.append(failure(SourceError("source.archive-unreadable", str(error), place=name)))
+        members = archive_members(archive.url)
+    except SourceError as error:
+        message = f"{archive.size} bytes, which are no whole zip archive: {error.message}"
+        findings.append(failure(SourceError(error.code, message, place=archive.name)))
         return []
     names = Counter(member.name for member in members)
     files = []
-    for member in sorted(set(members)):
-        path = f"{name}!{member.name}"
-        if reason := _refusal(member, names):
-            findings.append(failure(SourceError("source.archive-unreadable", reason, place=path)))
-        else:
-            files.append(SourceFile(f"zip://{member.name}::{url}", path, member.size))
+    # Of members of one name, which are refused, one stands for all in the report.
+    for member in sorted({member.name: member for member in members}.values()):
+        file = SourceFile(archive.url, f"{archive.name}!{member.name}", member.size, member)
+        if not (reason := _refusal(member, names)):
+            files.append(file)
+        elif not _is_junk(file):
+            findings.append(failure(SourceError("source.archive-unreadable", reason, place=file.name)))
     return files
 
 
 def _refusal(member: ArchiveMember, names: Counter[str]) -> str | None:
-    if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
-        return "the member climbs out of the archive"
-    if member.is_encrypted:
-        return "the member is encrypted"
-    if names[member.name] > 1:
-        return "the archive has two members of this name"
-    return None
+    # Nothing is unpacked, so that no name can do harm; but an archive with such names is not to be trusted.
+    name = member.name.replace("\\", "/")
+    climbs = name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in PurePosixPath(name).parts
+    reasons = {
+        "the member climbs out of the archive": climbs,
+        "the member is encrypted": member.is_encrypted,
+        "the archive has several members of this name": names[member.name] > 1,
+        f"the member is packed by method {member.method}, which is neither stored nor deflate": member.method
+        not in _METHODS,
+        "the member's data overlap the next one": member.packed_size > member.stop - member.start,
+        "an archive within an archive is not read; take it out": is_archive(name),
+    }
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 def _subject(subject: str, found: dict[str, list[SourceFile]]) -> SubjectFiles:
     findings = [
-        warning("warning.duplicate", f"{subject}/{role}", f"{files[1].name} was not used, {files[0].name} was")
+        warning("warning.duplicate", f"{subject}/{role}", f"{spare.name} was not used, {files[0].name} was")
         for role, files in found.items()
-        if len(files) > 1
+        for spare in files[1:]
     ]
     findings += [
         warning("warning.volume-missing", f"{subject}/{role}", f"no file for {layout.volume_name(role)}")

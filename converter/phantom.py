@@ -8,10 +8,8 @@ read what its own library wrote.
 
 from __future__ import annotations
 
-import io
 import json
 import struct
-import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from isal import igzip
-from openpyxl import Workbook
-from openpyxl.writer.excel import ExcelWriter
 
 from converter.anatomy import SKULL_BASE, Axes, Ellipsoid, Part, Tissue, body_parts, paint
 from converter.corpusfile import CORPUS_FILE
+from converter.phantom_layouts import LayoutWriter
+from converter.phantom_sheets import Row, workbook
 from corpus.errors import SettingsError
 from corpus.labels import Family, families
 from corpus.models import CorpusInfo, to_json
@@ -34,10 +32,10 @@ if TYPE_CHECKING:
 type Numbers = npt.NDArray[np.uint8]
 type Triple = tuple[float, float, float]
 type Counts = tuple[int, int, int]
-type Row = dict[str, str | float | None]
 
 CT_EXTENT: Final = (500.0, 500.0, SKULL_BASE)
 HALF_LIFE: Final = 6586.2  # of F-18, in seconds
+_LAST_ID: Final = 9999
 
 
 class PhantomSize(NamedTuple):
@@ -278,44 +276,56 @@ def write_phantom(
     subjects: int = 3,
     size: str = "small",
     seed: int = 0,
+    first: int = 1,
+    layout: str = "L1",
     progress: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Write a corpus into a local folder, laid out as the bucket of ENHANCE.PET is.
+    """Write a corpus into a local folder, laid out as ENHANCE.PET is.
 
     Parameters
     ----------
     destination
         Folder, made when missing.
     subjects
-        How many; their ids are ``0001`` and on.
+        How many.
     size
         A key of `SIZES`.
     seed
         Other seeds give other people.
+    first
+        Number of the first subject; ids are four digits.
+    layout
+        A key of `converter.phantom_layouts.LAYOUTS`.
     progress
         Called with the name of each file when it is written.
 
     Returns
     -------
     list of str
-        Names of the files, relative to the folder.
+        Names of the files, relative to the folder; a member of an archive is ``archive.zip!member``.
+
+    Raises
+    ------
+    SettingsError
+        An argument cannot be used.
     """
-    if size not in SIZES or subjects < 1:
-        raise SettingsError("settings.option", f"cannot make {subjects} {size!r} subjects; sizes are {[*SIZES]}")
+    last = first + subjects - 1
+    if size not in SIZES or not 1 <= first <= last <= _LAST_ID:
+        message = f"cannot make {size!r} subjects {first} to {last}; sizes are {[*SIZES]}, ids 1 to {_LAST_ID}"
+        raise SettingsError("settings.option", message)
     written = []
-    for name, content in _files([make_subject(number, seed) for number in range(1, subjects + 1)], size, seed):
-        path = Path(destination, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        written.append(name)
-        if progress:
-            progress(name)
+    with LayoutWriter(Path(destination), layout) as writer:
+        for name, content in _files([make_subject(number, seed) for number in range(first, last + 1)], size, seed):
+            if placed := writer.write(name, content):
+                written.append(placed)
+                if progress:
+                    progress(placed)
     return written
 
 
 def _files(people: list[Subject], size: str, seed: int) -> Iterator[tuple[str, bytes]]:
-    yield "CT-details.xlsx", _workbook([_ct_row(person) for person in people])
-    yield "PT-details.xlsx", _workbook([_pt_row(person, seed) for person in people])
+    yield "CT-details.xlsx", workbook([_ct_row(person) for person in people])
+    yield "PT-details.xlsx", workbook([_pt_row(person, seed) for person in people])
     # The published file has no trachea either, and no released map holds one.
     names = {
         family.folder: {str(label.value): label.name for label in family.labels if label.name != "trachea"}
@@ -378,20 +388,3 @@ def _pt_row(person: Subject, seed: int) -> Row:
     }
     gaps = {name for name, (every, which) in _GAPS.items() if person.number % every == which}
     return {name: None if name in gaps else cell for name, cell in cells.items()}
-
-
-def _workbook(rows: list[Row]) -> bytes:
-    """Return an .xlsx file with one sheet, the names of the columns first, and no trace of today's date."""
-    book = Workbook()
-    sheet = book.worksheets[0]
-    sheet.append(list(rows[0]))
-    for row in rows:
-        sheet.append(list(row.values()))
-    book.properties.created = book.properties.modified = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
-    dated, dateless = io.BytesIO(), io.BytesIO()
-    # Workbook.save would set the time of modification; its writer does not.
-    ExcelWriter(book, zipfile.ZipFile(dated, "w")).save()
-    with zipfile.ZipFile(dated) as old, zipfile.ZipFile(dateless, "w") as new:
-        for name in old.namelist():
-            new.writestr(zipfile.ZipInfo(name), old.read(name), zipfile.ZIP_DEFLATED)
-    return dateless.getvalue()

@@ -8,7 +8,7 @@ import queue
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from gzip import BadGzipFile
 from itertools import cycle
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
@@ -20,6 +20,7 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 
 from converter.nifti import PROBE_BYTES, VolumeHeader, header_size, read_header
+from corpus.archives import ArchiveMember, open_member
 from corpus.errors import SourceError
 from corpus.geometry import Voxels
 from corpus.models import SourceRecord
@@ -35,6 +36,7 @@ _PEEK_BYTES: Final = 2**17
 _MOST_INFLATION: Final = 1040
 """Deflate never grows data by more than 1032 times: a header that promises more is refused before memory is spent."""
 _SLABS_AHEAD: Final = 1
+_MOST_SMALL_BYTES: Final = 2**28
 
 
 class SourceFile(msgspec.Struct, frozen=True):
@@ -43,16 +45,25 @@ class SourceFile(msgspec.Struct, frozen=True):
     Attributes
     ----------
     url
-        What fsspec opens: a path, ``s3://...``, or ``zip://member::...`` for a member of an archive.
+        What fsspec opens: a path, ``s3://...``, ``https://...``; of a member that of its archive.
     name
-        Relative to the source's root; what reports and metadata show.
+        Relative to the source's root; what reports and metadata show. A member is ``archive.zip!member``.
     size
-        Bytes of the file as it lies there.
+        Bytes of the file as it lies there; of a member when taken out.
+    member
+        Where it lies in the archive; None for a file of its own.
     """
 
     url: str
     name: str
     size: int
+    member: ArchiveMember | None = None
+
+    def open(self, *, read_ahead_bytes: int) -> AbstractContextManager[BinaryIO]:
+        """Return a context manager that opens the file for reading; of a member only its own bytes are fetched."""
+        if self.member is None:
+            return open_file(self.url, read_ahead_bytes=read_ahead_bytes)
+        return open_member(self.url, self.member, read_ahead_bytes=read_ahead_bytes)
 
 
 class _HashingReader(io.RawIOBase):
@@ -106,9 +117,9 @@ class VolumeStream:
     def _open(self) -> VolumeHeader:
         place = self._source.name
         with _source_errors(place):
-            raw = self._stack.enter_context(open_file(self._source.url, read_ahead_bytes=self._read_ahead_bytes))
+            raw = self._stack.enter_context(self._source.open(read_ahead_bytes=self._read_ahead_bytes))
             self._raw = _HashingReader(raw)
-            self._bytes = _inflated(self._raw)
+            self._bytes = _inflated(self._raw, min(_READ_BYTES, self._read_ahead_bytes))
             head = self._read(PROBE_BYTES)
             size = header_size(head, place)
             head += self._read(size - len(head))
@@ -224,9 +235,23 @@ def peek_header(source: SourceFile) -> VolumeHeader:
         return stream.header
 
 
-def _inflated(raw: _HashingReader) -> io.BufferedIOBase:
+def read_small(source: SourceFile) -> bytes:
+    """Return all bytes of a small file, such as a spreadsheet.
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read, or is not small.
+    """
+    if source.size > _MOST_SMALL_BYTES:
+        raise SourceError("source.unreadable", f"{source.size} bytes are too many for such a file", place=source.name)
+    with _source_errors(source.name), source.open(read_ahead_bytes=_PEEK_BYTES) as file:
+        return file.read()
+
+
+def _inflated(raw: _HashingReader, buffer_bytes: int) -> io.BufferedIOBase:
     # The name does not tell: plain NIfTI is found under .nii.gz, and the other way round.
-    buffered = io.BufferedReader(raw, buffer_size=_READ_BYTES)
+    buffered = io.BufferedReader(raw, buffer_size=buffer_bytes)
     if buffered.peek(2)[:2] != _GZIP_MAGIC:
         return buffered
     inflated: io.BufferedIOBase = igzip.IGzipFile(fileobj=buffered, mode="rb")
@@ -254,10 +279,6 @@ def _source_errors(place: str) -> Iterator[None]:
     except (BadGzipFile, IsalError) as error:  # type: ignore[misc]  # isal's stub calls it a variable
         raise SourceError("source.gzip-corrupt", str(error), place=place) from error
     except (BadZipFile, zlib.error) as error:
-        raise SourceError("source.archive-unreadable", str(error), place=place) from error
-    except RuntimeError as error:
-        if "encrypted" not in str(error):
-            raise
         raise SourceError("source.archive-unreadable", str(error), place=place) from error
     except OSError as error:
         raise SourceError("source.unreadable", f"{type(error).__name__}: {error}", place=place) from error

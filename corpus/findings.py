@@ -25,6 +25,14 @@ WARNINGS: Final[dict[str, Code]] = {
         "The same volume was found twice; the first by name was used.",
         "Remove one of the two files.",
     ),
+    "warning.label-table": Code(
+        "The labels.json of the source is absent, not valid, or not the built-in table, which alone was used.",
+        "Values that bear other names mean label maps of another model or release; compare before you rely on names.",
+    ),
+    "warning.release-mixed": Code(
+        "The subjects seem to come from two releases, which differ in whether heads were removed.",
+        "Convert each release into a mirror of its own, with --release; for privacy prefer the newer one.",
+    ),
     "warning.label-rounded": Code(
         "Label values were off whole numbers by at most 0.001 and were rounded; export is not byte-identical.",
         "Nothing to do, unless you need the source's bytes back.",

@@ -25,6 +25,8 @@ class Label(msgspec.Struct, frozen=True):
         SNOMED CT concept id of the structure, without laterality; None where there is none.
     side
         ``left``, ``right`` or None.
+    in_every_release
+        Whether every release of the corpus has label maps that hold it.
     """
 
     value: int
@@ -32,6 +34,7 @@ class Label(msgspec.Struct, frozen=True):
     display: str
     snomed_ct: str | None
     side: str | None
+    in_every_release: bool = True
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -93,6 +96,7 @@ def _family(entry: dict[str, Any]) -> Family:
             label["display"],
             (label["snomed_ct"] or {}).get("code"),
             label["side"],
+            label["release_status"] == "released",
         )
         for label in entry["labels"]
     )

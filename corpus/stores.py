@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
-from zipfile import ZipFile
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from urllib.parse import unquote
 
-import fsspec
 from fsspec.core import url_to_fs
 from zarr.storage import FsspecStore, LocalStore
 
@@ -31,6 +30,9 @@ _TEMPORARY: Final = f"{PRIVATE}/growing"
 
 _AT_ONCE: Final = 16
 """Requests under way at once where many small objects are read."""
+
+_DEEPEST_INDEX: Final = 12
+"""Folders in folders that are followed over HTTP, where an index may link in circles."""
 
 
 class Store:
@@ -151,17 +153,26 @@ class Store:
 
 
 class SourceListing:
-    """The files below a source folder, archive or bucket prefix, by name relative to it.
+    """The files below a source folder, bucket prefix or HTTP index, by name relative to it; or one zip archive.
 
     Parameters
     ----------
     url
         A path or URL.
 
+    Attributes
+    ----------
+    sizes
+        Bytes of each file, by name.
+    unreadable
+        Names of files that are listed and cannot be had, and why.
+
     Raises
     ------
     SettingsError
-        The URL's protocol is not known, or there is no such folder.
+        The URL's protocol is not known, or there is no such place.
+    StoreError
+        It cannot be listed.
     """
 
     def __init__(self, url: str) -> None:
@@ -169,34 +180,90 @@ class SourceListing:
             fs, root = url_to_fs(url)
         except (ValueError, ImportError) as error:
             raise SettingsError("settings.url", str(error), place=url) from error
-        with _store_errors(url):
-            if not fs.exists(root):
-                raise SettingsError("settings.url", "there is no such folder", place=url)
-            found = fs.find(root, detail=True)
-        root = root.rstrip("/")
-        self.sizes: dict[str, int] = {path[len(root) + 1 :]: int(info["size"]) for path, info in found.items()}
         self._fs = fs
-        self._root = root
+        self._paths: dict[str, str] = {}
+        self.sizes: dict[str, int] = {}
+        self.unreadable: dict[str, str] = {}
+        root = root.rstrip("/")
+        with _store_errors(url):
+            fs.invalidate_cache()
+            if is_archive(root) and self._is_file(root):
+                self._add({archive_name(root): root})
+                return
+            # Over HTTP a folder may answer under its name with a slash only.
+            if not (fs.exists(root) or fs.exists(f"{root}/")):
+                raise SettingsError("settings.url", "there is no such folder or archive", place=url)
+            if "http" in _protocols(fs):
+                self._add({unquote(path[len(root) + 1 :]): path for path in _linked_files(fs, root)})
+            else:
+                found = fs.find(root, detail=True)
+                self._paths = {path[len(root) + 1 :]: path for path in found}
+                self.sizes = {path[len(root) + 1 :]: int(info["size"]) for path, info in found.items()}
+
+    def _add(self, paths: dict[str, str]) -> None:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            sizes = pool.map(self._size, paths.values())
+            for (name, path), size in zip(paths.items(), sizes, strict=True):
+                if isinstance(size, int):
+                    self._paths[name], self.sizes[name] = path, size
+                else:
+                    self.unreadable[name] = size
+
+    def _is_file(self, path: str) -> bool:
+        try:
+            return bool(self._fs.info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    def _size(self, path: str) -> int | str:
+        try:
+            size = self._fs.info(path)["size"]
+        except FileNotFoundError:
+            return "it is listed, and the server does not give it"
+        return "the server does not tell its size" if size is None else int(size)
 
     def url(self, name: str) -> str:
         """Return a URL that fsspec opens, also on another machine with the same storage."""
-        return str(self._fs.unstrip_protocol(f"{self._root}/{name}"))
-
-    def read(self, name: str) -> bytes:
-        """Return the bytes of a small file.
-
-        Raises
-        ------
-        StoreError
-            It cannot be read.
-        """
-        with _store_errors(self.url(name)):
-            data: bytes = self._fs.cat_file(f"{self._root}/{name}")
-        return data
+        return str(self._fs.unstrip_protocol(self._paths[name]))
 
 
-def open_file(url: str, *, read_ahead_bytes: int = 2**23) -> AbstractContextManager[BinaryIO]:
-    """Return a context manager that opens one file for reading, also a member of an archive, byte for byte.
+def is_archive(url: str) -> bool:
+    """Whether a path or URL is that of a zip archive, by its name."""
+    return archive_name(url).lower().endswith(".zip")
+
+
+def archive_name(url: str) -> str:
+    """Return the file name of a path or URL; a signed URL has its signature after it."""
+    if "://" not in url:
+        return url.rpartition("/")[2]
+    path = url if url.startswith("file:") else url.partition("?")[0]
+    return unquote(path.rpartition("/")[2])
+
+
+def _linked_files(fs: Any, root: str) -> list[str]:
+    """Return the URLs of all files below an HTTP folder whose index pages link to what they hold."""
+    files: set[str] = set()
+    folders = [f"{root}/"]
+    for _ in range(_DEEPEST_INDEX):
+        links: set[str] = set()
+        for folder in folders:
+            try:
+                links |= {link for link in fs.ls(folder, detail=False) if _is_below(link, folder)}
+            except FileNotFoundError:
+                files.add(folder)  # a dead link: asking for its size will say so
+        files |= {link for link in links if not link.endswith("/")}
+        folders = sorted(link for link in links if link.endswith("/"))
+    return sorted(files)
+
+
+def _is_below(link: str, folder: str) -> bool:
+    # Index pages also link to their parent, and to themselves in another order.
+    parts = link.removeprefix(folder).removesuffix("/").split("/")
+    return link.startswith(folder) and not {"", ".", ".."} & set(parts) and not {"?", "#"} & set(link)
+
+
+def open_file(url: str, *, read_ahead_bytes: int = 2**23, stop: int | None = None) -> AbstractContextManager[BinaryIO]:
+    """Return a context manager that opens one file for reading, byte for byte.
 
     Parameters
     ----------
@@ -204,39 +271,20 @@ def open_file(url: str, *, read_ahead_bytes: int = 2**23) -> AbstractContextMana
         As fsspec takes it.
     read_ahead_bytes
         How much is fetched at once from a bucket; s3fs by itself takes 50 MiB, which is a lot for a header.
+    stop
+        Nothing behind this byte is going to be read, so it is not fetched.
     """
-    options = {"s3": {"default_block_size": read_ahead_bytes}} if "s3://" in url else {}
-    opened: AbstractContextManager[BinaryIO] = fsspec.open(url, "rb", compression=None, **options)
+    fs, path = url_to_fs(url)
+    options = {}
+    if {"s3", "http", "https"} & set(_protocols(fs)):
+        options = {"block_size": read_ahead_bytes, "cache_type": "readahead", "size": stop}
+    opened: AbstractContextManager[BinaryIO] = fs.open(path, "rb", **options)
     return opened
 
 
 def is_transport_error(error: Exception) -> bool:
     """Whether an error comes from a storage client that has a tree of its own, and is only there where it is used."""
     return type(error).__module__.startswith(("botocore", "aiobotocore", "aiohttp"))
-
-
-class ArchiveMember(NamedTuple):
-    """A file in a zip archive: its name there, its size in bytes when taken out, and whether it is encrypted."""
-
-    name: str
-    size: int
-    is_encrypted: bool
-
-
-def archive_members(url: str) -> list[ArchiveMember]:
-    """Return the members of a zip archive, without unpacking it; a name may occur twice.
-
-    Raises
-    ------
-    zipfile.BadZipFile
-        The archive is damaged, or was cut.
-    """
-    with fsspec.open(url, "rb") as file, ZipFile(file) as archive:
-        return [
-            ArchiveMember(info.filename, info.file_size, bool(info.flag_bits & 1))
-            for info in archive.infolist()
-            if not info.is_dir()
-        ]
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +128,66 @@ def served(phantom_mirror: Path, serve: Callable[..., object]) -> Iterator[str]:
     """Base URL of a service of the mirror."""
     with serve(phantom_mirror) as base:  # type: ignore[attr-defined]
         yield base
+
+
+class Web:
+    """A real HTTP server of a folder, which gives ranges and index pages, and counts the bytes of files it sends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ranges: list[tuple[str, int, int]] = []
+        self._server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), functools.partial(_Handler, directory=str(folder), web=self)
+        )
+        self.base = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def sent(self, name: str) -> int:
+        return sum(stop - start for path, start, stop in self.ranges if path.endswith(name))
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *args: Any, web: Web, **options: Any) -> None:
+        self._web = web
+        self._wanted: tuple[int, int] | None = None
+        super().__init__(*args, **options)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path, asked = Path(self.translate_path(self.path)), self.headers.get("Range")
+        if not path.is_file():
+            super().do_GET()
+            return
+        size = path.stat().st_size
+        start, stop = 0, size
+        if asked:
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, stop = int(first), min(int(last) + 1 if last else size, size)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(stop - start))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        self.end_headers()
+        self._web.ranges.append((self.path, start, stop))
+        with path.open("rb") as file:
+            file.seek(start)
+            self.wfile.write(file.read(stop - start))
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    server = Web(tmp_path)
+    yield server
+    server.close()
 
 
 S3_ENV = {

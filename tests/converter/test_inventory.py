@@ -74,8 +74,9 @@ def test_l1_one_object_per_file(tmp_path: Path) -> None:
     inventory = take_inventory(str(tmp_path))
     assert found(inventory) == expected
     complete(inventory, "0001", "0002", "1597")
-    assert inventory.sheets == tuple(SHEETS)
-    assert inventory.other == 1
+    assert [sheet.name for sheet in inventory.sheets] == SHEETS
+    assert [file.name for file in inventory.label_files] == ["labels.json"]
+    assert inventory.other == 0
 
 
 def test_sizes_and_urls_are_those_of_the_files(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_l5_what_moosez_leaves(tmp_path: Path, zipped: Build) -> None:
         "0001": {role: f"{archive}!0001.nii.gz" for role, archive in L5.items()},
         "1683": {"ct": "CT_images_1000-1683.zip!1683.nii.gz"},
     }
-    assert inventory.sheets == ("CT_details.xlsx", "PT_details.xlsx")
+    assert [sheet.name for sheet in inventory.sheets] == ["CT_details.xlsx", "PT_details.xlsx"]
 
 
 def test_l2_all_in_one_archive(tmp_path: Path, zipped: Build) -> None:
@@ -172,10 +173,16 @@ def test_junk_is_ignored_and_not_counted(tmp_path: Path) -> None:
     lay(tmp_path, ["CT/0001.nii.gz"])
     junk = ["._0001.nii.gz", ".DS_Store", "Thumbs.db", "thumbs.db", "0002.nii.gz.tmp", "x.part", "x.crdownload"]
     lay(tmp_path, [f"CT/{name}" for name in junk])
-    lay(tmp_path, ["__MACOSX/CT/0002.nii.gz", "CT/__MACOSX/0003.nii.gz", "._CT-details.xlsx"])
+    junk = ["~$CT-details.xlsx", ".~lock.CT-details.xlsx#", "0003.nii.gz~", "desktop.ini", "0003.nii.gz.aria2"]
+    lay(tmp_path, [*junk, "__MACOSX/CT/0002.nii.gz", "CT/__MACOSX/0003.nii.gz", "._CT-details.xlsx"])
+    # Other systems' shadows of an archive are none, and an archive that was not fetched to its end is not opened.
+    lay(
+        tmp_path,
+        ["._PT.zip", "__MACOSX/PT.zip", "Organs.zip.part", ".Trash/CT/0004.nii.gz", "$RECYCLE.BIN/CT/0005.nii"],
+    )
     inventory = take_inventory(str(tmp_path))
     assert found(inventory) == {"0001": {"ct": "CT/0001.nii.gz"}}
-    assert (inventory.other, inventory.sheets) == (0, ())
+    assert (inventory.other, inventory.sheets, inventory.findings) == (0, (), ())
 
 
 def test_junk_within_archives_is_ignored(tmp_path: Path, zipped: Build) -> None:
@@ -201,8 +208,11 @@ def test_a_duplicate_is_said_and_the_first_by_name_is_used(tmp_path: Path, zippe
     files = take_inventory(str(tmp_path)).subjects["0001"]
     assert files.files["ct"].name == "CT.zip!0001.nii.gz"
     duplicates = [finding for finding in files.findings if finding.code == "warning.duplicate"]
-    assert [finding.place for finding in duplicates] == ["0001/ct"]
-    assert "CT.zip!0001.nii.gz was" in duplicates[0].message
+    assert [finding.place for finding in duplicates] == ["0001/ct"] * 2
+    assert [finding.message.partition(" ")[0] for finding in duplicates] == [
+        "a/CT/0001.nii.gz", "images/CT/0001.nii.gz",
+    ]  # fmt: skip
+    assert all("CT.zip!0001.nii.gz was" in finding.message for finding in duplicates)
 
 
 def test_plain_and_packed_of_one_subject_are_duplicates(tmp_path: Path) -> None:
@@ -220,7 +230,60 @@ def test_gaps_are_listed_in_the_order_of_roles(tmp_path: Path) -> None:
     assert "labels/ribs" in files.findings[-2].message
 
 
+def test_folders_that_differ_in_case_only_are_one_set(tmp_path: Path) -> None:
+    lay(tmp_path, ["Peripheral-Bones/0001.nii.gz", "Peripheral-bones/0002.nii.gz", "PERIPHERAL BONES/0002.nii.gz"])
+    inventory = take_inventory(str(tmp_path))
+    assert {subject: files["peripheral_bones"] for subject, files in found(inventory).items()} == {
+        "0001": "Peripheral-Bones/0001.nii.gz",
+        "0002": "PERIPHERAL BONES/0002.nii.gz",
+    }
+    assert inventory.subjects["0002"].duplicates == {"peripheral_bones": 1}
+    assert inventory.subjects["0001"].duplicates == {}
+
+
 # Archives
+
+
+def test_sheets_and_label_tables_within_an_archive_are_found(tmp_path: Path, zipped: Build) -> None:
+    members = ["PT-details.xlsx", "CT-details.xlsx", "labels.json", "images/CT/0001.nii.gz"]
+    (tmp_path / "all.zip").write_bytes(zipped(dict.fromkeys(members, b"x")))
+    inventory = take_inventory(str(tmp_path / "all.zip"))
+    assert [sheet.name for sheet in inventory.sheets] == ["all.zip!CT-details.xlsx", "all.zip!PT-details.xlsx"]
+    assert [file.name for file in inventory.label_files] == ["all.zip!labels.json"]
+    assert inventory.other == 0
+
+
+def test_an_archive_that_windows_packed(tmp_path: Path, zipped: Build) -> None:
+    names = {"imaging-data\\images\\CT\\0001.nii.gz": b"x", "..\\CT\\0002.nii.gz": b"x", "C:\\CT\\0003.nii.gz": b"x"}
+    (tmp_path / "all.zip").write_bytes(zipped(names))
+    inventory = take_inventory(str(tmp_path))
+    assert found(inventory) == {"0001": {"ct": "all.zip!imaging-data\\images\\CT\\0001.nii.gz"}}
+    assert [finding.message for finding in inventory.findings] == ["the member climbs out of the archive"] * 2
+
+
+def test_an_archive_within_an_archive_is_named(tmp_path: Path, zipped: Build) -> None:
+    (tmp_path / "all.zip").write_bytes(zipped({"V2/CT.zip": zipped({"0001.nii.gz": b"x"}), "__MACOSX/x.zip": b""}))
+    inventory = take_inventory(str(tmp_path))
+    assert codes(inventory) == [("source.archive-unreadable", "all.zip!V2/CT.zip")]
+    assert "take it out" in inventory.findings[0].message
+
+
+def test_a_way_of_packing_that_is_not_read_is_named(tmp_path: Path, zipped: Build) -> None:
+    (tmp_path / "CT.zip").write_bytes(zipped({"0001.nii.gz": b"x"}, zipfile.ZIP_BZIP2))
+    inventory = take_inventory(str(tmp_path))
+    assert codes(inventory) == [("source.archive-unreadable", "CT.zip!0001.nii.gz")]
+
+
+def test_members_that_share_their_data_are_refused(tmp_path: Path, zipped: Build) -> None:
+    """As in a zip bomb, whose members all inflate the same bytes."""
+    data = zipped({"0001.nii.gz": b"x" * 50, "0002.nii.gz": b"x" * 50})
+    first, second = data.index(b"PK\1\2"), data.rindex(b"PK\1\2")
+    (tmp_path / "CT.zip").write_bytes(data[: second + 42] + bytes(4) + data[second + 46 :])
+    (tmp_path / "PT.zip").write_bytes(data[: first + 20] + b"\xff" + data[first + 21 :])
+    inventory = take_inventory(str(tmp_path))
+    refused = ["CT.zip!0001.nii.gz", "CT.zip!0002.nii.gz", "PT.zip!0001.nii.gz"]
+    assert codes(inventory) == [("source.archive-unreadable", place) for place in refused]
+    assert found(inventory) == {"0002": {"pet": "PT.zip!0002.nii.gz"}}
 
 
 @pytest.mark.parametrize("name", ["../0001.nii.gz", "CT/../../0001.nii.gz", "/0001.nii.gz", "/etc/CT/0001.nii.gz"])
@@ -258,6 +321,7 @@ def test_a_cut_archive_is_reported_and_the_rest_goes_on(tmp_path: Path, zipped: 
     inventory = take_inventory(str(tmp_path))
     assert found(inventory) == {"0001": {"pet": "PT/0001.nii.gz"}}
     assert codes(inventory) == [("source.archive-unreadable", "CT.zip")]
+    assert inventory.findings[0].message.startswith(f"{int(len(data) * kept)} bytes")
 
 
 def test_what_is_no_archive_is_reported(tmp_path: Path) -> None:

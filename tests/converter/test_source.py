@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,10 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from converter.source import SourceFile, VolumeStream, peek_header
+from corpus.archives import archive_members
 from corpus.errors import SourceError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Build = Callable[..., bytes]
 Place = Callable[..., SourceFile]
@@ -283,8 +281,12 @@ def test_a_missing_file_is_unreadable(source: Place, tmp_path: Path, read_all: R
 # Members of archives
 
 
-def member(archive: SourceFile, name: str = "CT/0001.nii.gz") -> SourceFile:
-    return SourceFile(f"zip://{name}::{archive.url}", f"{archive.name}!{name}", archive.size)
+def member(archive: SourceFile, name: str = "CT/0001.nii.gz", data: bytes | None = None) -> SourceFile:
+    """A member as the archive lists it; `data` then take the archive's place."""
+    found = {found.name: found for found in archive_members(archive.url)}[name]
+    if data is not None:
+        Path(archive.url).write_bytes(data)
+    return SourceFile(archive.url, f"{archive.name}!{name}", found.size, found)
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -300,9 +302,12 @@ def test_members_of_archives_are_read_in_place(
     assert (stream.record.size, stream.record.sha256) == (len(blob), hashlib.sha256(blob).hexdigest())
 
 
-def test_a_missing_member_is_unreadable(nifti: Build, zipped: Build, source: Place, read_all: ReadAll) -> None:
-    archive = source(zipped({"CT/0001.nii.gz": b"x"}), "CT.zip")
-    assert code_of(member(archive, "CT/0002.nii.gz"), read_all) == "source.unreadable"
+@pytest.mark.parametrize("data", [b"", bytes(5000), b"PK\3\4"])
+def test_an_archive_that_was_replaced_is_unreadable(
+    nifti: Build, zipped: Build, source: Place, read_all: ReadAll, data: bytes
+) -> None:
+    archive = source(zipped({"CT/0001.nii.gz": gzip.compress(nifti(VOXELS))}), "CT.zip")
+    assert code_of(member(archive, data=data), read_all) == "source.archive-unreadable"
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -311,11 +316,12 @@ def test_a_damaged_member_is_a_bad_source(
     nifti: Build, zipped: Build, source: Place, read_all: ReadAll, packed: bool, compression: int
 ) -> None:
     blob = gzip.compress(nifti(VOXELS)) if packed else nifti(VOXELS)
-    data = bytearray(zipped({"CT/0001.nii.gz": blob}, compression))
-    for at in range(60, 500, 37):
-        bad = data.copy()
+    data = zipped({"CT/0001.nii.gz": blob}, compression)
+    for at in range(60, len(data) - 100, 37):
+        bad = bytearray(data)
         bad[at] ^= 0x10
-        assert code_of(member(source(bytes(bad), "CT.zip")), read_all).startswith("source.")
+        archive = source(data, "CT.zip")
+        assert code_of(member(archive, data=bytes(bad)), read_all).startswith("source.")
 
 
 def test_damage_that_only_the_archive_sees_is_told(
@@ -325,7 +331,7 @@ def test_damage_that_only_the_archive_sees_is_told(
     data = bytearray(zipped({"CT/0001.nii.gz": blob}))
     at = data.index(blob) + 4  # the time in the gzip header, which no gzip checks
     data[at] ^= 0x10
-    assert code_of(member(source(bytes(data), "CT.zip")), read_all).startswith("source.")
+    assert code_of(member(source(bytes(data), "CT.zip")), read_all) == "source.archive-unreadable"
 
 
 def test_an_encrypted_member_is_a_bad_source(nifti: Build, zipped: Build, source: Place, read_all: ReadAll) -> None:
@@ -334,7 +340,7 @@ def test_an_encrypted_member_is_a_bad_source(nifti: Build, zipped: Build, source
         data[data.index(signature) + flags] |= 1
     with zipfile.ZipFile(source(bytes(data), "CT.zip").url) as archive, pytest.raises(RuntimeError, match="encrypted"):
         archive.read("CT/0001.nii.gz")
-    assert code_of(member(source(bytes(data), "CT.zip")), read_all).startswith("source.")
+    assert code_of(member(source(bytes(data), "CT.zip")), read_all) == "source.archive-unreadable"
 
 
 # Threads and files

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 import uuid
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import pytest
 import zarr
 
 from corpus.errors import NotFoundError, SettingsError, StoreError
-from corpus.stores import SourceListing, Store, archive_members, open_file
+from corpus.stores import SourceListing, Store, open_file
+from tests.conftest import Web
 
 
 @pytest.fixture
@@ -295,7 +295,6 @@ class TestSourceListing:
 
     def test_files_are_read_and_opened(self, source: Path) -> None:
         listing = SourceListing(str(source))
-        assert listing.read("labels.json") == b"{}"
         with open_file(listing.url("images/CT/0001.nii.gz")) as file:
             assert file.read() == b"gzip"
 
@@ -307,42 +306,59 @@ class TestSourceListing:
     def test_an_empty_folder_has_no_files(self, tmp_path: Path) -> None:
         assert SourceListing(str(tmp_path)).sizes == {}
 
+    def test_an_archive_is_a_source_of_its_own(self, tmp_path: Path) -> None:
+        (tmp_path / "a b.ZIP").write_bytes(b"123")
+        listing = SourceListing(str(tmp_path / "a b.ZIP"))
+        assert listing.sizes == {"a b.ZIP": 3}
+        with open_file(listing.url("a b.ZIP")) as file:
+            assert file.read() == b"123"
 
-class TestArchives:
-    def test_members_are_listed_and_opened_byte_for_byte(self, tmp_path: Path) -> None:
-        path = tmp_path / "organs.zip"
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.mkdir("Organs")
-            archive.writestr("Organs/0001.nii.gz", b"\x1f\x8b" + bytes(1000))
-            archive.writestr("readme.txt", b"hello")
-        files = [member for member in archive_members(str(path)) if not member.name.endswith("/")]
-        assert [(member.name, member.size) for member in files] == [("Organs/0001.nii.gz", 1002), ("readme.txt", 5)]
-        assert not any(member.is_encrypted for member in files)
-        with open_file(f"zip://Organs/0001.nii.gz::{path}") as file:
-            assert file.read() == b"\x1f\x8b" + bytes(1000)
+    def test_a_folder_may_be_called_like_an_archive(self, tmp_path: Path) -> None:
+        (tmp_path / "all.zip").mkdir()
+        (tmp_path / "all.zip" / "a").write_bytes(b"1")
+        assert SourceListing(str(tmp_path / "all.zip")).sizes == {"a": 1}
 
-    def test_members_that_have_to_be_refused_are_listed_as_they_stand(self, tmp_path: Path) -> None:
-        """A listing that is tidied up hides what climbs out of the archive, occurs twice or is encrypted."""
-        path = tmp_path / "organs.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("../up", b"1")
-            archive.writestr("/absolute", b"22")
-            archive.writestr("twice", b"333")
-            with pytest.warns(UserWarning, match="Duplicate name"):
-                archive.writestr("twice", b"4444")
-            archive.infolist()[0].flag_bits |= 1
-        members = [(member.name, member.size, member.is_encrypted) for member in archive_members(str(path))]
-        assert members == [
-            ("../up", 1, True),
-            ("/absolute", 2, False),
-            ("twice", 3, False),
-            ("twice", 4, False),
-        ]
 
-    def test_one_that_was_cut_is_refused(self, tmp_path: Path) -> None:
-        path = tmp_path / "organs.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("a", bytes(1000))
-        path.write_bytes(path.read_bytes()[:-30])
-        with pytest.raises(zipfile.BadZipFile):
-            archive_members(str(path))
+class TestWeb:
+    def test_an_index_is_followed_down_and_names_are_those_of_the_files(self, tmp_path: Path, web: Web) -> None:
+        names = ["source/a", "source/b c/100% #1?.nii", "source/gr\u00f6\u00dfer/d/e.zip", "beside/x"]
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(name.encode())
+        for end in ("", "/"):
+            listing = SourceListing(f"{web.base}/source{end}")
+            assert set(listing.sizes) == {name.removeprefix("source/") for name in names[:3]}
+            assert listing.unreadable == {}
+            for name in listing.sizes:
+                with open_file(listing.url(name)) as file:
+                    assert file.read() == f"source/{name}".encode()
+
+    def test_links_that_lead_elsewhere_or_nowhere(self, tmp_path: Path, web: Web) -> None:
+        links = ["?C=N;O=D", "/", "../", "a.nii", "/s/b.nii", "gone.nii", "lost/", "https://example.org/c.nii", "#top"]
+        page = "".join(f'<a href="{link}">x</a>' for link in links)
+        (tmp_path / "s").mkdir()
+        (tmp_path / "s/index.html").write_text(page)
+        for name in ("a.nii", "b.nii"):
+            (tmp_path / "s" / name).write_bytes(b"1")
+        listing = SourceListing(f"{web.base}/s")
+        assert listing.sizes == {"a.nii": 1, "b.nii": 1}
+        assert set(listing.unreadable) == {"gone.nii", "lost/"}
+
+    def test_an_archive_is_taken_by_its_name_whatever_signature_follows(self, tmp_path: Path, web: Web) -> None:
+        (tmp_path / "a b.zip").write_bytes(b"123")
+        listing = SourceListing(f"{web.base}/a%20b.zip?signature=abc/def")
+        assert listing.sizes == {"a b.zip": 3}
+        with open_file(listing.url("a b.zip")) as file:
+            assert file.read() == b"123"
+
+    def test_nothing_behind_the_stop_is_fetched(self, tmp_path: Path, web: Web) -> None:
+        (tmp_path / "a").write_bytes(bytes(range(256)) * 100)
+        with open_file(f"{web.base}/a", read_ahead_bytes=1000, stop=550) as file:
+            file.seek(500)
+            assert file.read(10) == bytes(range(244, 254))
+        assert [span[1:] for span in web.ranges] == [(500, 550)]
+
+    def test_no_such_place(self, web: Web) -> None:
+        for name in ("nowhere", "nowhere.zip"):
+            with pytest.raises(SettingsError, match="no such folder or archive"):
+                SourceListing(f"{web.base}/{name}")

@@ -35,6 +35,46 @@ def test_phantom_then_inventory(voxshelf: Run, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_inventory_of_many_subjects_lists_those_that_something_is_said_of(voxshelf: Run, tmp_path: Path) -> None:
+    from corpus.labels import families
+
+    folders = [*(family.folder for family in families().values()), "CT", "PT"]
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        for number in range(1, 61):
+            (tmp_path / folder / f"{number:04d}.nii.gz").write_bytes(b"x")
+    (tmp_path / "PT/0017.nii.gz").unlink()
+    (tmp_path / "CT/0017.nii").write_bytes(b"x")
+    (tmp_path / "Organs.zip").write_bytes(b"half a download")
+    (tmp_path / "labels.json").write_text('{"Organs": {"8": "spleen",},}')
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.active.append(["Patient", "Data-Source"])
+    for number in range(1, 61):
+        book.active.append([number, "AutoPET Challenge" if number != 30 else "nobody knows"])
+    book.save(tmp_path / "PT-details.xlsx")
+    text = voxshelf("inventory", tmp_path).stdout
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line[:4].isdecimal() and "CC" in line}
+    assert rows["0017"][1:4] == ["2", "-", "."]
+    assert set(rows) == {"0017"}
+    assert "58 more subjects are complete" in text
+    assert "0030" in text
+    assert "Organs.zip: 15 bytes" in text
+    assert "8 is 'spleen' there" in text
+    assert "unknown release: the ids are neither those of 2025 (1597 subjects) nor 2026 (1683 subjects)" in text
+    whole = voxshelf("inventory", tmp_path, "--all", "--release", "2026").stdout
+    assert sum(line[:4].isdecimal() and "CC" in line for line in whole.splitlines()) == 59
+    assert "release 2026: 1623 of 1683 subjects are missing" in whole
+    assert "0017,0061-1683" in whole
+    told = json.loads(voxshelf("inventory", tmp_path, "--json").stdout)
+    assert told["census"]["licenses"] == {"CC-BY-NC-4.0": 59, "unknown": 1}
+    assert told["census"]["volumes"]["pet"]["missing"] == ["0017"]
+    assert told["census"]["volumes"]["ct"]["duplicates"] == 1
+    assert [finding["place"] for finding in told["findings"]] == ["Organs.zip"]
+    assert "warning.label-table" in {finding["code"] for finding in told["warnings"]}
+
+
 def test_json_of_convert_is_one_event_a_line(voxshelf: Run, corpus: Path, tmp_path: Path) -> None:
     done = voxshelf("convert", corpus, tmp_path / "m", "--workers", "2", "--volumes", "ribs", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]

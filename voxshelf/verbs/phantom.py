@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from converter.phantom import SIZES, write_phantom
+from converter.phantom_layouts import LAYOUTS
 from voxshelf.display import WorkBar
 
 
@@ -19,19 +20,34 @@ from voxshelf.display import WorkBar
     help="Of the volumes: small takes a fraction of a second a subject, full is 512 x 512 x 287.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed makes other people.")
-def command(dest: str, subjects: int, size: str, seed: int) -> None:
+@click.option("--first", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the first subject.")
+@click.option(
+    "--layout",
+    type=click.Choice(list(LAYOUTS), case_sensitive=False),
+    default="L1",
+    show_default=True,
+    help="Folders and archives: " + "; ".join(f"{layout} {meaning}" for layout, meaning in LAYOUTS.items()) + ".",
+)
+def command(dest: str, subjects: int, size: str, seed: int, first: int, layout: str) -> None:
     """Make a synthetic corpus in the folder DEST.
 
     It is laid out as ENHANCE.PET is: CT, PET on its own grid, seven label maps and two spreadsheets, from four
     institutions under two licences. Nobody was scanned: bodies are drawn from formulas.
 
     \b
-    Example:
+    Examples:
       voxshelf phantom corpus --subjects 4 --size medium
+      voxshelf phantom zipped --layout L5 --first 1000
     """
     with WorkBar("drawing") as bar:
         bar.expect(subjects * 9 + 4)
         names = write_phantom(
-            dest, subjects=subjects, size=size, seed=seed, progress=lambda _: bar.advance(0, failed=False)
+            dest,
+            subjects=subjects,
+            size=size,
+            seed=seed,
+            first=first,
+            layout=layout,
+            progress=lambda _: bar.advance(0, failed=False),
         )
     click.echo(f"{len(names)} files of {subjects} subjects in {dest}")
