@@ -178,12 +178,7 @@ def _parse(raw: bytes, place: str) -> Header:
             # check=False: nibabel's own checks mend some faults silently and log others; ours follow.
             return kind(raw[:size], check=False)
         if found in _PAIR_MAGIC:
-            raise SourceError(
-                "source.not-nifti",
-                "this is the header of a .hdr/.img pair, not a single file",
-                place=place,
-                hint="Join the pair first, for example with `nib-convert PAIR.hdr OUT.nii.gz`.",
-            )
+            raise SourceError("source.pair", "this is the header of a .hdr/.img pair, not a single file", place=place)
     raise SourceError("source.not-nifti", f"no NIfTI header in the first {min(len(raw), 540)} bytes", place=place)
 
 
