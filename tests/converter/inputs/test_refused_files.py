@@ -50,6 +50,10 @@ def refused(nifti: Build) -> dict[str, tuple[bytes, str]]:
         "a bomb without a header": (zeros_packed(b"", 64), "source.not-nifti"),
         "a bomb behind a header": (zeros_packed(whole, 64), "source.size-mismatch"),
         "a promise beyond deflate": (with_dims(32767, 32767, 32767), "source.size-mismatch"),
+        "a promise that wraps round 64 bits": (
+            nifti(CT, version=2, fields={"dim": [3, 2**32, 2**31, 4, 1, 1, 1, 1]}),
+            "source.size-mismatch",
+        ),
         "a promise of more": (with_dims(6, 5, 40), "source.size-mismatch"),
         "a promise of less": (with_dims(6, 5, 3), "source.size-mismatch"),
         "no voxels": (header, "source.size-mismatch"),
