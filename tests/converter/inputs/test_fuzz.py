@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
@@ -49,6 +49,9 @@ class Damage(NamedTuple):
     packed: bool
     kept: float  # of the file
     flip: tuple[float, int] | None
+
+
+SOUND = Damage(2, "<", "u1", None, [], [], packed=False, kept=1.0, flip=None)
 
 
 def damages() -> st.SearchStrategy[Damage]:
@@ -118,11 +121,14 @@ def convert_one(file: SourceFile, role: str, mirror: Path, ct: VolumeHeader) -> 
 
 @pytest.mark.timeout(120)
 @settings(
-    max_examples=250,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+@example(damage=SOUND._replace(patches=[(39, b"n+1")]), role="ct")  # sides whose product wraps round 64 bits
+@example(damage=SOUND._replace(order=">", patches=[(469, b"\0\0\0`")]), role="ct")  # an affine whose squares overflow
+@example(damage=SOUND._replace(version=1, fields=[("pixdim", 1, float("inf"))]), role="ct")
 @given(damage=damages(), role=st.sampled_from(["ct", "pet", "organs"]))
 def test_damage_is_a_typed_error_or_harmless(
     nifti: Build, header_of: Callable[..., VolumeHeader], tmp_path: Path, damage: Damage, role: str
