@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from converter.documents import image_objects, subject_objects
+from converter.plan import meaning_of
 from converter.write import RecordedStore, missing_objects
 from corpus import layout
 from corpus.errors import StoreError
@@ -26,7 +29,7 @@ def finish_subject(
     store
         The mirror.
     info, corpus
-        For the root's attributes.
+        For the root's attributes, and for what the numbers of a PET stand for.
     volumes
         What became of each volume; the stored ones lie in the store already.
     findings
@@ -37,6 +40,7 @@ def finish_subject(
     StoreError
         The store failed, or lost objects of the volumes.
     """
+    volumes = tuple(_told_anew(volume, info, store) for volume in volumes)
     if gone := missing_objects(store, info.subject, volumes):
         raise StoreError("store.read-back", f"{len(gone)} objects that were written are not there", place=gone[0])
     recorded = RecordedStore(store, layout.store_key(info.subject))
@@ -51,3 +55,23 @@ def finish_subject(
     outcome = SubjectOutcome(info=info, volumes=volumes, findings=findings, objects=recorded.records)
     store.put(layout.subject_outcome_key(info.subject), to_json(outcome))
     return outcome
+
+
+def _told_anew(volume: VolumeOutcome, info: SubjectInfo, store: Store) -> VolumeOutcome:
+    """Put a stored volume's documents where the spreadsheets have another meaning for it by now; its voxels stay.
+
+    The record comes last: a run that ends in between is made good by the next one, which puts them all again.
+    """
+    if volume.image is None:
+        return volume
+    image = msgspec.structs.replace(volume.image, **msgspec.structs.asdict(meaning_of(volume.role, info)))
+    if image == volume.image:
+        return volume
+    recorded = RecordedStore(store, layout.store_key(info.subject))
+    for key, data in image_objects(image, families().get(volume.role), volume.findings).items():
+        if key.endswith("zarr.json"):
+            recorded.put(key, data)
+    written = {record.key: record for record in (*volume.objects, *recorded.records)}
+    told = msgspec.structs.replace(volume, image=image, objects=tuple(written[key] for key in sorted(written)))
+    store.put(layout.outcome_key(info.subject, volume.role), to_json(told))
+    return told

@@ -23,6 +23,7 @@ from corpus.labels import families
 from corpus.stores import SourceListing, is_archive
 
 _VOLUME: Final = re.compile(r"(\d{4})\.nii(\.gz)?", re.IGNORECASE)
+_PAIR: Final = re.compile(r"\d{4}\.hdr(\.gz)?", re.IGNORECASE)
 _SHEET: Final = re.compile(r"(ct|pt|pet)details")
 _JUNK: Final = re.compile(
     # What file managers and office programs leave, and downloads that did not end; hidden files are among them.
@@ -72,7 +73,7 @@ class Inventory(msgspec.Struct, frozen=True):
     label_files
         Label tables that came with the corpus, all named ``labels.json``.
     findings
-        Archives and members that cannot be used.
+        Archives, members, and volumes in two files that cannot be used.
     other
         Number of files that are none of these.
     """
@@ -111,6 +112,9 @@ def take_inventory(url: str) -> Inventory:
         match, role = _VOLUME.fullmatch(path.name), role_of(path.parts[:-1])
         if match and role:
             found.setdefault(match[1], {}).setdefault(role, []).append(file)
+        elif role and _PAIR.fullmatch(path.name):
+            message = "one volume in two files, .hdr and .img"
+            findings.append(failure(SourceError("source.pair", message, place=file.name)))
         elif path.suffix.lower() == ".xlsx" and _SHEET.fullmatch(_bare(path.stem)):
             sheets.append(file)
         elif path.name.casefold() == "labels.json":

@@ -6,6 +6,7 @@ a damaged gzip stream without a word.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import msgspec
@@ -28,6 +29,9 @@ PROBE_BYTES: Final = 544
 
 MOST_HEADER_BYTES: Final = 16 * 2**20
 """A header with extensions above this is taken for damage. The largest real one that is known has 13 kB."""
+
+_MOST_MM: Final = 1e9
+"""Beyond this an affine is damage; NIfTI-2 has room for numbers whose squares overflow."""
 
 _FILE_MAGIC: Final = {348: (344, b"n+1\x00"), 540: (4, b"n+2\x00")}
 _PAIR_MAGIC: Final = (b"ni1\x00", b"ni2\x00")
@@ -65,7 +69,8 @@ class VolumeHeader(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def voxel_bytes(self) -> int:
         """Bytes of all voxels in the file."""
-        return int(np.prod(self.grid.shape_zyx, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        # In Python's integers: the sides of a NIfTI-2 have 64 bits each, and their product would wrap round to little.
+        return math.prod(self.grid.shape_zyx) * np.dtype(self.dtype).itemsize
 
 
 def header_size(probe: bytes, place: str) -> int:
@@ -178,12 +183,7 @@ def _parse(raw: bytes, place: str) -> Header:
             # check=False: nibabel's own checks mend some faults silently and log others; ours follow.
             return kind(raw[:size], check=False)
         if found in _PAIR_MAGIC:
-            raise SourceError(
-                "source.not-nifti",
-                "this is the header of a .hdr/.img pair, not a single file",
-                place=place,
-                hint="Join the pair first, for example with `nib-convert PAIR.hdr OUT.nii.gz`.",
-            )
+            raise SourceError("source.pair", "this is the header of a .hdr/.img pair, not a single file", place=place)
     raise SourceError("source.not-nifti", f"no NIfTI header in the first {min(len(raw), 540)} bytes", place=place)
 
 
@@ -213,6 +213,7 @@ def _shape(header: Header, place: str) -> tuple[int, int, int]:
     return dims[0], dims[1], dims[2]
 
 
+@np.errstate(invalid="ignore", over="ignore")  # what overflows here is refused here
 def _affine(header: Header, shape: tuple[int, int, int], place: str) -> tuple[Affine, str, list[Finding]]:
     findings = []
     sform, qform = _coded(header, "sform", place), _coded(header, "qform", place)
@@ -229,8 +230,9 @@ def _affine(header: Header, shape: tuple[int, int, int], place: str) -> tuple[Af
     mm_per_unit = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7)
     if mm_per_unit is None:
         findings.append(warning("warning.units-unknown", place))
-    if not np.isfinite(affine).all():
-        raise SourceError("source.header-invalid", f"the {source} is not finite", place=place)
+    # Not "more than": NaN is beyond every bound. What is left has squares that are finite.
+    if not np.abs(affine).max() <= _MOST_MM:
+        raise SourceError("source.header-invalid", f"the {source} is not finite, or absurd", place=place)
     affine = np.diag([mm_per_unit or 1.0] * 3 + [1.0]) @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if np.any(spacing < 1e-6) or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
@@ -260,8 +262,7 @@ def _coded(header: Header, form: str, place: str) -> FloatArray | None:
 
 def _apart_voxels(one: FloatArray, other: FloatArray, shape: tuple[int, int, int]) -> float:
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
-    with np.errstate(invalid="ignore", over="ignore"):
-        apart_mm = np.linalg.norm(nib.affines.apply_affine(one - other, corners), axis=1)
+    apart_mm = np.linalg.norm(nib.affines.apply_affine(one - other, corners), axis=1)
     return float(apart_mm.max() / max(1e-6, np.linalg.norm(one[:3, :3], axis=0).min()))
 
 

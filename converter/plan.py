@@ -14,6 +14,7 @@ from converter.inventory import SubjectFiles
 from converter.nifti import VolumeHeader
 from converter.sheets import pet_units
 from converter.source import SourceFile
+from converter.suv import suv_of
 from corpus import chunking, layout
 from corpus.findings import Finding, warning
 from corpus.geometry import Grid, Reorder, reorder_onto
@@ -24,6 +25,25 @@ if TYPE_CHECKING:
 
 CONVERSION: Final = 2
 """Counts changes of the converter that give other bytes for the same source: volumes of an older one are redone."""
+
+
+class Meaning(msgspec.Struct, frozen=True):
+    """What the numbers of a volume stand for, as `corpus.models.StoredImage` has it: known from the spreadsheets alone.
+
+    Not part of a volume's digest: where a sheet is corrected, the metadata are told anew and the voxels stay.
+
+    Attributes
+    ----------
+    units, units_from
+        Of the physical values.
+    suv_factor, suv_factor_from
+        From these to SUV, for a PET.
+    """
+
+    units: str = ""
+    units_from: str = ""
+    suv_factor: float | None = None
+    suv_factor_from: str = ""
 
 
 class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +65,8 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
         Lattice whose levels and chunks are taken, so that a label map is cut as its CT is.
     types
         Voxel types to try, narrowest first.
-    units, units_from
-        Of the physical values.
+    meaning
+        What the numbers stand for.
     digest
         Of the source's identity and of all that shapes the bytes.
     findings
@@ -64,8 +84,7 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
     grid: Grid
     cut_like: Grid
     types: tuple[str, ...]
-    units: str
-    units_from: str
+    meaning: Meaning
     digest: str
     findings: tuple[Finding, ...]
     peak_bytes: int
@@ -86,15 +105,14 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
         return Scaling() if self.is_label else self.header.scaling
 
 
-def digest_of(files: SubjectFiles, role: str, info: SubjectInfo) -> str:
+def digest_of(files: SubjectFiles, role: str) -> str:
     """Return the identity of a volume's conversion, known from the listing alone.
 
-    It covers the file's name and size, for a PET the unit from the sheet, and the version of the conversion. A file
-    whose content changes without its size does not change it; `verify --source` finds that.
+    It covers the file's name and size, and the version of the conversion. A file whose content changes without its
+    size does not change it; `verify --source` finds that.
     """
     file = files.files[role]
-    unit = info.pet_units if role == "pet" else None
-    identity = [CONVERSION, layout.LAYOUT_VERSION, role, unit, file.name, file.size]
+    identity = [CONVERSION, layout.LAYOUT_VERSION, role, file.name, file.size]
     return hashlib.sha256(to_json(identity)).hexdigest()[:16]
 
 
@@ -130,7 +148,6 @@ def plan_volume(
             reorder, cut_like = laid, ct.grid
             if not laid.is_identity:
                 findings.append(warning("warning.label-reordered", place))
-    units, units_from = _units(role, info)
     types = stored_types(role, header.dtype, is_label=layout.is_label(role))
     grid = header.grid.reordered(reorder) if not reorder.is_identity else header.grid
     return VolumePlan(
@@ -143,12 +160,30 @@ def plan_volume(
         grid=grid,
         cut_like=cut_like,
         types=types,
-        units=units,
-        units_from=units_from,
-        digest=digest_of(files, role, info),
+        meaning=meaning_of(role, info),
+        digest=digest_of(files, role),
         findings=tuple(findings),
         peak_bytes=_peak_bytes(header, grid, cut_like, types, reorder),
     )
+
+
+def meaning_of(role: str, info: SubjectInfo) -> Meaning:
+    """Return what the numbers of a subject's volume stand for.
+
+    Parameters
+    ----------
+    role
+        Which volume.
+    info
+        What the spreadsheets say.
+    """
+    if layout.is_label(role):
+        return Meaning()
+    if role == "ct":
+        return Meaning("HU", "CT values are Hounsfield units by definition")
+    unit, suv = pet_units(info.pet_units), suv_of(info)
+    told = "the spreadsheet does not say" if unit is None else f"spreadsheet, column Units: {info.pet_units}"
+    return Meaning(unit or "unknown", told, suv.factor, suv.basis)
 
 
 def levels_of(grid: Grid, cut_like: Grid, dtype: str) -> tuple[Level, ...]:
@@ -170,17 +205,6 @@ def levels_of(grid: Grid, cut_like: Grid, dtype: str) -> tuple[Level, ...]:
         shard = chunking.shard(level.shape_zyx, chunk, np.dtype(dtype).itemsize)
         levels.append(Level(factors, level, chunk, shard))
     return tuple(levels)
-
-
-def _units(role: str, info: SubjectInfo) -> tuple[str, str]:
-    if layout.is_label(role):
-        return "", ""
-    if role == "ct":
-        return "HU", "CT values are Hounsfield units by definition"
-    unit = pet_units(info.pet_units)
-    if unit is None:
-        return "unknown", "the spreadsheet does not say"
-    return unit, f"spreadsheet, column Units: {info.pet_units}"
 
 
 def _peak_bytes(header: VolumeHeader, grid: Grid, cut_like: Grid, types: tuple[str, ...], reorder: Reorder) -> int:

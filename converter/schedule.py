@@ -11,6 +11,7 @@ from converter.inventory import SubjectFiles
 from converter.nifti import VolumeHeader
 from converter.plan import VolumePlan, digest_of, plan_volume
 from converter.source import peek_header
+from converter.suv import suv_of
 from converter.write import recorded_outcome, write_volume
 from corpus import layout
 from corpus.errors import SettingsError, SourceError, VoxshelfError
@@ -43,12 +44,17 @@ class _Subject:
     def findings(self) -> tuple[Finding, ...]:
         subject = self.info.subject
         unknown = () if self.info.license != "unknown" else (self._licence_warning(subject),)
-        return (*self.files.findings, *unknown)
+        return (*self.files.findings, *unknown, *self._suv_warnings(subject))
 
     def _licence_warning(self, subject: str) -> Finding:
         source = self.info.source_institution
         message = f"Data-Source is {source!r}" if source else "no spreadsheet names its Data-Source"
         return warning("warning.licence-unknown", subject, message)
+
+    def _suv_warnings(self, subject: str) -> Iterator[Finding]:
+        # A missing field is nothing to act on, and stands in the metadata; one that cannot be true is.
+        if "pet" in self.files.files and (suv := suv_of(self.info)).is_implausible:
+            yield warning("warning.suv-implausible", f"{subject}/pet", suv.basis)
 
 
 def convert_volume(mirror_url: str, plan: VolumePlan) -> VolumeOutcome:
@@ -111,7 +117,7 @@ class Schedule:
 
     def add(self, files: SubjectFiles, info: SubjectInfo, done: SubjectOutcome | None) -> None:
         """Take in a subject, with what an earlier run made of it."""
-        wanted = {role: digest_of(files, role, info) for role in files.files if role in self._roles}
+        wanted = {role: digest_of(files, role) for role in files.files if role in self._roles}
         stored = done.digests if done else {}
         changed = [role for role in wanted if role in stored and stored[role] != wanted[role]]
         if changed:
@@ -215,7 +221,7 @@ class Schedule:
             try:
                 yield plan_volume(state.files, role, headers, state.info)
             except SourceError as error:
-                digest = digest_of(state.files, role, state.info)
+                digest = digest_of(state.files, role)
                 self._keep(state, _failed(state.info.subject, role, digest, failure(error)))
 
     def _headers(self, state: _Subject, roles: list[str]) -> Headers:

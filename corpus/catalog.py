@@ -350,7 +350,7 @@ def _volume_row(volume: VolumeOutcome, image: StoredImage) -> Row:
         "dtype_source": image.dtype_source,
         "lossless": image.lossless,
         "units": image.units or None,
-        "suv_factor": None,
+        "suv_factor": image.suv_factor,
         "levels": len(image.levels),
         "min": statistics.minimum if statistics else None,
         "max": statistics.maximum if statistics else None,

@@ -41,6 +41,10 @@ _SOURCE: Final = {
         "The file is not NIfTI-1 or NIfTI-2 in one file.",
         "Only single-file NIfTI (.nii, .nii.gz) is converted; convert other formats first.",
     ),
+    "source.pair": Code(
+        "The file is one of a .hdr/.img pair (Analyze or NIfTI), which is not converted.",
+        "Join the pair first: `nib-convert PAIR.hdr OUT.nii.gz`. Analyze knows no left and right: check them.",
+    ),
     "source.header-invalid": Code(
         "The NIfTI header contradicts itself.",
         "Write the file anew with the tool that made it.",

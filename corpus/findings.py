@@ -17,6 +17,10 @@ WARNINGS: Final[dict[str, Code]] = {
         "The licence of the subject is not known, so it is never served as open.",
         "Check the Data-Source column of the spreadsheets.",
     ),
+    "warning.suv-implausible": Code(
+        "The fields for SUV contradict each other or sense, so no suv_factor is given.",
+        "Correct the cells of the PET sheet and run convert again: it tells the metadata anew.",
+    ),
     "warning.not-in-source": Code(
         "A published subject is not in the source; it stays published.",
         "If it was withdrawn, remove it from the mirror.",

@@ -176,6 +176,10 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
         Of the physical numbers: ``HU``, ``Bq/ml``, ``CNTS``, ``SUV``, ``unknown``; empty for label maps.
     units_from
         Where the unit is known from.
+    suv_factor
+        SUV (body weight) is this times a physical number of a PET; None where it is not known.
+    suv_factor_from
+        Which fields it follows from, or why there is none; empty for all but a PET.
     affine_source
         ``sform``, ``qform`` or ``pixdim``.
     reorder
@@ -220,6 +224,8 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
     array_sha256: str
     software: str
     digest: str = ""
+    suv_factor: float | None = None
+    suv_factor_from: str = ""
     statistics: Statistics | None = None
     regions: tuple[Region, ...] = ()
 

@@ -109,6 +109,8 @@ def image_attributes(image: StoredImage, family: Family | None, findings: tuple[
         "conversion": {"software": "voxshelf", "version": image.software, "digest": image.digest},
         "warnings": [finding.code for finding in findings],
     }
+    if image.role == "pet":
+        voxshelf |= {"suv_factor": image.suv_factor, "suv_factor_from": image.suv_factor_from}
     if image.source_header is not None:
         voxshelf["source_header"] = {
             "base64": base64.b64encode(image.source_header).decode(),

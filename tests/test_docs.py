@@ -51,6 +51,21 @@ def test_every_code_that_the_code_raises_is_in_the_table() -> None:
     assert used <= {*CODES, *WARNINGS}
 
 
+def test_every_known_bad_input_has_a_row_and_a_test_of_its_codes() -> None:
+    rows = re.findall(r"^\| (\d+) \|.*\|([^|]*)\|$", (ROOT / "docs/inputs.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 29))
+    tests: dict[int, str] = {}
+    text = (ROOT / "tests/converter/inputs/test_known_bad_inputs.py").read_text()
+    for number, body in re.findall(r"^def test_(\d\d)_(.*?)(?=^def |\Z)", text, re.MULTILINE | re.DOTALL):
+        tests[int(number)] = tests.get(int(number), "") + body
+    for number, codes in rows:
+        named = set(re.findall(r"`([a-z-]+\.[a-z0-9-]+)`", codes))
+        assert named <= {*CODES, *WARNINGS}
+        assert [code for code in named if code not in tests[int(number)]] == [], number
+    page = (ROOT / "docs/inputs.md").read_text()
+    assert set(re.findall(r"`((?:source|warning)\.[a-z0-9-]+)`", page)) <= {*CODES, *WARNINGS}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     broken = []
     for text in TEXTS:

@@ -60,7 +60,7 @@ def test_a_ct(ct: VolumeHeader) -> None:
     assert plan.reorder.is_identity
     assert plan.grid == plan.cut_like == ct.grid
     assert plan.types == ("int16", "float32")
-    assert plan.units == "HU"
+    assert plan.meaning.units == "HU"
     assert not plan.findings
 
 
@@ -69,10 +69,10 @@ def test_a_ct(ct: VolumeHeader) -> None:
 )
 def test_the_unit_of_a_pet_is_what_the_sheet_says(header_of: Read, cell: str | None, units: str) -> None:
     plan = planned("pet", SubjectInfo(subject="0001", pet_units=cell), pet=header_of(slope=2.0))
-    assert plan.units == units
+    assert plan.meaning.units == units
     assert plan.path == "pet"
     assert plan.scaling == Scaling(2.0, 0.0)
-    assert cell is None or units == "unknown" or cell in plan.units_from
+    assert cell is None or units == "unknown" or cell in plan.meaning.units_from
 
 
 def test_a_label_map_on_the_grid_of_the_ct(header_of: Read, las: np.ndarray, ct: VolumeHeader) -> None:
@@ -80,7 +80,7 @@ def test_a_label_map_on_the_grid_of_the_ct(header_of: Read, las: np.ndarray, ct:
     assert plan.path == "ct/labels/organs"
     assert plan.reorder.is_identity
     assert plan.grid == plan.cut_like == ct.grid
-    assert (plan.units, plan.units_from) == ("", "")
+    assert (plan.meaning.units, plan.meaning.units_from) == ("", "")
     # Label maps are decoded before they are stored.
     assert plan.scaling.is_identity
     assert not plan.findings
@@ -160,33 +160,30 @@ def test_a_digest_is_known_from_the_listing_and_from_nothing_else(header_of: Rea
     elsewhere = SubjectFiles(
         "0001", {role: SourceFile(f"other/{file.name}", file.name, file.size) for role, file in files.files.items()}, ()
     )
-    other = SubjectInfo(subject="0001", pet_units="BQML", age_years=3.0, license="CC-BY-4.0")
     for role in files.files:
-        assert digest_of(files, role, INFO) == digest_of(elsewhere, role, other)
-        assert planned(role, **dict.fromkeys(files.files, header_of())).digest == digest_of(files, role, INFO)
+        assert digest_of(files, role) == digest_of(elsewhere, role)
+        assert planned(role, **dict.fromkeys(files.files, header_of())).digest == digest_of(files, role)
 
 
 @pytest.mark.parametrize("role", ["ct", "pet", "organs"])
-def test_another_file_or_unit_has_another_digest(role: str) -> None:
+def test_another_file_has_another_digest(role: str) -> None:
     files = files_of("ct", "pet", "organs")
-    before = digest_of(files, role, INFO)
+    before = digest_of(files, role)
 
     def changed(**fields: Any) -> str:
         file = files.files[role]
         given = {"url": file.url, "name": file.name, "size": file.size} | fields
-        return digest_of(SubjectFiles("0001", files.files | {role: SourceFile(**given)}, ()), role, INFO)
+        return digest_of(SubjectFiles("0001", files.files | {role: SourceFile(**given)}, ()), role)
 
     assert changed() == before
     assert changed(size=1001) != before
     assert changed(name="elsewhere.nii.gz") != before
-    unit = digest_of(files, role, SubjectInfo(subject="0001", pet_units="CNTS"))
-    assert (unit != before) == (role == "pet")
 
 
 def test_roles_have_different_digests() -> None:
     file = SourceFile("a", "a", 1)
     files = SubjectFiles("0001", {"ribs": file, "organs": file}, ())
-    assert digest_of(files, "ribs", INFO) != digest_of(files, "organs", INFO)
+    assert digest_of(files, "ribs") != digest_of(files, "organs")
 
 
 # Levels
