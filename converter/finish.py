@@ -46,8 +46,13 @@ def finish_subject(
         if volume.image is not None
     }
     if images:
-        for key, data in subject_objects(images, info, corpus).items():
+        for key, data in subject_objects(images, info, corpus, _one_version(volumes)).items():
             recorded.put(key, data)
     outcome = SubjectOutcome(info=info, volumes=volumes, findings=findings, objects=recorded.records)
     store.put(layout.subject_outcome_key(info.subject), to_json(outcome))
     return outcome
+
+
+def _one_version(volumes: tuple[VolumeOutcome, ...]) -> str:
+    (version,) = {volume.image.ome_version for volume in volumes if volume.image is not None}
+    return version

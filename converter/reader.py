@@ -203,6 +203,7 @@ def summary(mirror: Mirror) -> dict[str, Any]:
         "release": record.corpus.release,
         "citation": record.corpus.citation,
         "layout_version": record.layout_version,
+        "ome_versions": record.ome_versions,
         "subjects": record.subjects,
         "licenses": record.licenses,
         "volumes": sum(len(rows) for rows in mirror.catalog.volumes.values()),
