@@ -141,7 +141,8 @@ def upgrade(mirror_url: str, subjects: frozenset[str] | None, listen: Listener, 
     failures: list[Finding] = []
     if not dry_run:
         # First of all, so that whoever comes after an upgrade that was stopped goes on with it.
-        _note_version(store, NEWEST)
+        if _recorded_version(store) != NEWEST:
+            _note_version(store, NEWEST)
         for name, outcome in todo.items():
             try:
                 outcomes[name] = upgrade_subject(store, outcome, NEWEST, corpus)

@@ -79,10 +79,8 @@ def _settings(
     licenses: tuple[str, ...],
     volumes: str | None,
     workers: int | None,
-    scheduler: str | None,
-    overwrite: bool,
-    ome_version: str | None,
     release: str | None,
+    **as_they_are: Any,
 ) -> ConvertSettings:
     for spdx in licenses:
         if spdx not in LICENSES:
@@ -93,10 +91,8 @@ def _settings(
         licenses=frozenset(licenses) or None,
         roles=_roles(volumes),
         workers=(os.cpu_count() or 1) if workers is None else workers,
-        scheduler=scheduler,
-        overwrite=overwrite,
-        ome_version=ome_version,
         corpus=msgspec.structs.replace(corpus, release=release) if release else corpus,
+        **as_they_are,
     )
 
 
