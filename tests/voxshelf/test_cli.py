@@ -61,6 +61,9 @@ def test_export_says_whether_it_is_the_source_s_bytes(voxshelf: Run, mirror: Pat
     assert "byte-identical" in done.stdout
     done = voxshelf("export", mirror, "0001", "ct", tmp_path / "b.nii", "--bbox-mm", "-50,-50,300,50,50,400")
     assert "byte-identical" not in done.stdout
+    shown = json.loads(voxshelf("export", mirror, "0001", "pet", tmp_path / "p.nii", "--level", "1", "--json").stdout)
+    assert sorted(shown) == ["affine", "byte_identical", "dtype", "path", "shape_zyx"]
+    assert not shown["byte_identical"]
 
 
 def test_upgrade_changes_the_version_that_info_shows(voxshelf: Run, mirror: Path, tmp_path: Path) -> None:
