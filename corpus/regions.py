@@ -134,7 +134,7 @@ def _inside(start: NDArray[np.float64], stop: NDArray[np.float64], bbox_mm_ras: 
     box = Box.of(np.clip(start, 0, grid.shape_zyx), np.clip(stop, 0, grid.shape_zyx)).clipped(grid.shape_zyx)
     if box.is_empty:
         whole = Box.whole(grid).bounds_mm_ras(grid)
-        raise RequestError("request.region", f"no voxel centre lies in {bbox_mm_ras}; the volume spans {whole} mm")
+        raise RequestError("request.region", f"no voxel lies in {bbox_mm_ras}; the volume spans {whole} mm")
     return box
 
 
