@@ -17,10 +17,11 @@ from converter.publish import completed_subjects, publish, unpublish
 from converter.run import executor
 from converter.schedule import Schedule
 from converter.source import read_small
+from converter.upgrade import agreed_version, stale, upgrade_subject
 from converter.write import missing_objects
 from corpus import layout
 from corpus.catalog import read_catalog
-from corpus.errors import LayoutError, SettingsError, SourceError
+from corpus.errors import LayoutError, SettingsError, SourceError, VoxshelfError
 from corpus.findings import Finding, failure, warning
 from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, to_json
 from corpus.stores import Store
@@ -45,6 +46,8 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
         Address of a running Dask scheduler instead.
     overwrite
         Convert selected subjects anew, after taking them out of the tables.
+    ome_version
+        Version of OME-Zarr of the metadata; None for that of the mirror, which for a new one is the default.
     corpus
         Name, release and citation.
     """
@@ -55,6 +58,7 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     scheduler: str | None = None
     overwrite: bool = False
+    ome_version: str | None = None
     corpus: CorpusInfo
 
 
@@ -78,7 +82,7 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     Raises
     ------
     SettingsError
-        Nothing is selected, or a place cannot be used.
+        Nothing is selected, a place cannot be used, or the mirror has another version of OME-Zarr.
     StoreError
         The source cannot be listed, or the mirror cannot be published.
     """
@@ -86,15 +90,18 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     inventory = take_inventory(source_url)
     infos, sheet_findings = read_infos(inventory, settings.corpus.name)
     selected = _select(inventory, infos, settings)
+    ome_version = agreed_version(store, settings.ome_version)
     if settings.overwrite:
         unpublish(store, selected, settings.corpus)
     done = _sound(store, completed_subjects(store))
     _correct_licences(store, done, infos, settings.corpus)
-    schedule = Schedule(store, settings.corpus, settings.roles, listen)
+    schedule = Schedule(store, settings.corpus, settings.roles, ome_version, listen)
     schedule.failures += [*inventory.findings, *sheet_findings]
     schedule.warnings += check_label_files(inventory)
     schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
-    for subject in selected:
+    broken = _finish_upgrade(store, done, ome_version, settings.corpus)
+    schedule.failures += broken.values()
+    for subject in (each for each in selected if each not in broken):
         schedule.add(inventory.subjects[subject], infos[subject], done.get(subject))
     with executor(settings.workers, settings.scheduler) as place:
         schedule.work(place)
@@ -184,6 +191,19 @@ def _correct_licences(
             corrected = True
     if corrected:
         publish(store, corpus)
+
+
+def _finish_upgrade(
+    store: Store, done: dict[str, SubjectOutcome], ome_version: str, corpus: CorpusInfo
+) -> dict[str, Finding]:
+    # Of an upgrade that was stopped, whatever is selected: nothing may be added to a store of the older version.
+    broken = {}
+    for subject, outcome in stale(done, ome_version).items():
+        try:
+            done[subject] = upgrade_subject(store, outcome, ome_version, corpus)
+        except VoxshelfError as error:
+            broken[subject] = failure(error, subject)
+    return broken
 
 
 def _select(inventory: Inventory, infos: dict[str, SubjectInfo], settings: ConvertSettings) -> list[str]:

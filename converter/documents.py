@@ -63,7 +63,9 @@ def image_objects(image: StoredImage, family: Family | None, findings: tuple[Fin
     return _ordered(own)
 
 
-def subject_objects(images: dict[str, Objects], info: SubjectInfo, corpus: CorpusInfo) -> Objects:
+def subject_objects(
+    images: dict[str, Objects], info: SubjectInfo, corpus: CorpusInfo, ome_version: str = ome.DEFAULT_VERSION
+) -> Objects:
     """Return the documents that make the images of a subject one store; the root's is the last.
 
     Parameters
@@ -72,20 +74,22 @@ def subject_objects(images: dict[str, Objects], info: SubjectInfo, corpus: Corpu
         Objects of each image by its path, as `image_objects` returns them.
     info, corpus
         For the root's attributes.
+    ome_version
+        That of all images.
     """
     with _compact():
         held: dict[str, Buffer] = {}
         store = MemoryStore(held)
         series = [path for path in images if not path.startswith("ct/")]
-        zarr.create_group(store, attributes=ome.root_attributes(info, corpus))
-        zarr.create_group(store, path="OME", attributes=ome.series_attributes(series))
+        zarr.create_group(store, attributes=ome.root_attributes(info, corpus, ome_version))
+        zarr.create_group(store, path="OME", attributes=ome.series_attributes(series, ome_version))
         labels = [path.rpartition("/")[2] for path in images if path.startswith("ct/labels/")]
         if labels and "ct" not in images:
             zarr.create_group(store, path="ct")
         for objects in images.values():
             held |= {key: cpu.Buffer.from_bytes(data) for key, data in objects.items() if key.endswith(_DOCUMENT)}
         if labels:
-            zarr.create_group(store, path="ct/labels", attributes=ome.labels_attributes(labels))
+            zarr.create_group(store, path="ct/labels", attributes=ome.labels_attributes(labels, ome_version))
             zarr.consolidate_metadata(store, path="ct/labels")
             zarr.consolidate_metadata(store, path="ct")
         zarr.consolidate_metadata(store)

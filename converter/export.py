@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from isal.igzip import IGzipFile
 
 from converter import nifti
-from converter.reader import Mirror, Volume, grid_of
-from corpus.errors import LayoutError, SettingsError
-from corpus.geometry import Grid
+from converter.reader import Mirror, Volume
+from corpus.errors import LayoutError, SettingsError, StoreError, VoxshelfError
+from corpus.geometry import Affine, Grid, Triple, Voxels
 from corpus.regions import Bounds, Box, box_of_mm
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -27,11 +30,11 @@ class Cut(msgspec.Struct, frozen=True):
     level
         Of the pyramid; 0 is full resolution.
     label
-        Only the surroundings of this label.
+        Only the surroundings of this label: all voxels that it reaches into, on whichever grid the volume has.
     margin_mm
         Around the label.
     bbox_mm_ras
-        Only the voxels whose centres lie in this world box: x0, y0, z0, x1, y1, z1.
+        Only the voxels of the level whose centres lie in this world box: x0, y0, z0, x1, y1, z1.
     """
 
     level: int = 0
@@ -54,16 +57,28 @@ class Exported(msgspec.Struct, frozen=True):
         The file.
     shape_zyx
         Of its array.
+    dtype
+        Voxel type, without byte order.
+    affine
+        Four rows of four: voxel indices (i, j, k, 1) of the file to RAS+ mm.
     byte_identical
         Whether the inflated file is that of the source.
     """
 
     path: str
     shape_zyx: tuple[int, ...]
+    dtype: str
+    affine: Affine
     byte_identical: bool
 
 
-def export(mirror: Mirror, subject: str, name: str, out: Path, cut: Cut) -> Exported:
+type Listener = Callable[[int, int], None]
+"""Called with the number of voxels that are written, and of all."""
+
+
+def export(
+    mirror: Mirror, subject: str, name: str, out: Path, cut: Cut, listen: Listener = lambda _done, _of: None
+) -> Exported:
     """Write a volume, or a part of it, as ``.nii`` or ``.nii.gz``.
 
     Parameters
@@ -76,34 +91,39 @@ def export(mirror: Mirror, subject: str, name: str, out: Path, cut: Cut) -> Expo
         The new file; the name's end says whether it is compressed.
     cut
         Which part.
+    listen
+        Called after each slab of slices.
 
     Raises
     ------
     SettingsError
-        The file name ends in neither, or label and box are both given.
+        The file name ends in neither, its folder is not there, or label and box are both given.
     NotFoundError, RequestError
         There is no such volume, level, label or region.
     LayoutError
-        The stored voxels are not those of the source; nothing is left of the file.
+        Stored voxels are missing, damaged, or not those of the source; nothing is left of the file.
+    StoreError
+        The file cannot be written.
     """
     if not out.name.endswith((".nii", ".nii.gz")):
         raise SettingsError("settings.option", "the file must end in .nii or .nii.gz", place=str(out))
+    if not out.parent.is_dir():
+        raise SettingsError("settings.option", "there is no such folder for the file", place=str(out.parent))
     if cut.label is not None and cut.bbox_mm_ras is not None:
         raise SettingsError("settings.option", "give either a label or a box", place="--label, --bbox-mm")
     volume = mirror.volume(subject, name)
     if cut.is_whole:
-        _export_whole(mirror, volume, out)
-        return Exported(str(out), tuple(volume.row["shape_zyx"]), volume.lossless)
-    shape = _export_part(mirror, volume, out, cut)
-    return Exported(str(out), shape, byte_identical=False)
+        return _export_whole(mirror, volume, out, listen)
+    return _export_part(mirror, volume, out, cut, listen)
 
 
-def _export_whole(mirror: Mirror, volume: Volume, out: Path) -> None:
+def _export_whole(mirror: Mirror, volume: Volume, out: Path, listen: Listener) -> Exported:
     digest = hashlib.sha256()
+    header = nifti.read_header(volume.source_header, volume.place)
 
     def hashed() -> Iterator[bytes]:
         yield volume.source_header
-        for slab in mirror.source_slabs(volume):
+        for slab in _counted(mirror.source_slabs(volume), header.grid, listen):
             data = slab.tobytes()
             digest.update(data)
             yield data
@@ -112,46 +132,77 @@ def _export_whole(mirror: Mirror, volume: Volume, out: Path) -> None:
             message = f"the voxels have sha256 {digest.hexdigest()}, the source's was {volume.row['voxels_sha256']}"
             raise LayoutError("layout.voxels", message, place=volume.place)
 
-    _write(out, hashed())
+    _write(out, hashed(), volume.place)
+    dtype = np.dtype(header.dtype).name
+    return Exported(str(out), header.grid.shape_zyx, dtype, header.grid.affine, byte_identical=volume.lossless)
 
 
-def _export_part(mirror: Mirror, volume: Volume, out: Path, cut: Cut) -> tuple[int, ...]:
+def _export_part(mirror: Mirror, volume: Volume, out: Path, cut: Cut, listen: Listener) -> Exported:
+    mirror.require_shards(volume, cut.level)
     array, grid, factors = mirror.level(volume, cut.level)
-    box = _box(mirror, volume, cut).at_level(factors).clipped(grid.shape_zyx)
-    part: Grid = grid.cropped(box.start_zyx, box.stop_zyx)
-    voxels = np.ascontiguousarray(array[box.slices].values)
-    header = nifti.fresh_header(part, str(voxels.dtype), volume.scaling, volume.header)
-    _write(out, [header, voxels.tobytes()])
-    return voxels.shape
+    box = _box(mirror, volume, cut, grid, factors)
+    part = grid.cropped(box.start_zyx, box.stop_zyx)
+    dtype = array.dtype.name
+
+    def pieces() -> Iterator[bytes]:
+        yield nifti.fresh_header(part, dtype, volume.scaling, volume.header)
+        for slab in _counted(_slabs(array, box), part, listen):
+            yield slab.tobytes()
+
+    _write(out, pieces(), volume.place)
+    return Exported(str(out), part.shape_zyx, dtype, part.affine, byte_identical=False)
 
 
-def _box(mirror: Mirror, volume: Volume, cut: Cut) -> Box:
-    grid = grid_of(volume.row)
+def _slabs(array: xr.DataArray, box: Box) -> Iterator[Voxels]:
+    # A shard's slices at a time: what is held does not grow with the box, and no shard is fetched twice.
+    (first, _, _), (last, _, _) = box.start_zyx, box.stop_zyx
+    depth = array.encoding["shards"][0]
+    for start in range(first - first % depth, last, depth):
+        across = slice(max(start, first), min(start + depth, last))
+        yield array[(across, *box.slices[1:])].values
+
+
+def _counted(slabs: Iterator[Voxels], grid: Grid, listen: Listener) -> Iterator[Voxels]:
+    done, total = 0, int(np.prod(grid.shape_zyx, dtype=np.int64))
+    listen(done, total)
+    for slab in slabs:
+        yield slab
+        done += slab.size
+        listen(done, total)
+
+
+def _box(mirror: Mirror, volume: Volume, cut: Cut, grid: Grid, factors_zyx: Triple) -> Box:
     if cut.label is not None:
-        return mirror.box_of_label(volume.row["subject"], cut.label, cut.margin_mm, volume)
+        fine = mirror.box_of_label(volume.row["subject"], cut.label, cut.margin_mm, volume)
+        return fine.at_level(factors_zyx).clipped(grid.shape_zyx)
     if cut.bbox_mm_ras is not None:
         return box_of_mm(cut.bbox_mm_ras, grid)
     return Box.whole(grid)
 
 
-def _write(out: Path, parts: Iterable[bytes]) -> None:
+def _write(out: Path, parts: Iterable[bytes], place: str) -> None:
     temporary = out.with_name(f".{out.name}.part")
     try:
         with _opened(temporary, compressed=out.name.endswith(".gz")) as file:
             for part in parts:
                 file.write(part)
         temporary.replace(out)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, VoxshelfError):
+            raise StoreError("store.unreachable", f"{type(error).__name__}: {error}", place=str(out)) from error
+        if isinstance(error, ValueError) and not isinstance(error, VoxshelfError):
+            # What zarr raises for a wrong checksum or a cut shard.
+            raise LayoutError("layout.voxels", f"{type(error).__name__}: {error}", place=place) from error
         raise
 
 
 @contextmanager
-def _opened(path: Path, *, compressed: bool) -> Iterator[IO[bytes] | gzip.GzipFile]:
+def _opened(path: Path, *, compressed: bool) -> Iterator[IO[bytes] | IGzipFile]:
     with path.open("wb") as file:
         if not compressed:
             yield file
             return
         # No name and no time in the gzip header: the same volume gives the same file.
-        with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as zipped:
+        with IGzipFile(filename="", fileobj=file, mode="wb", compresslevel=2, mtime=0) as zipped:
             yield zipped

@@ -50,7 +50,7 @@ def finish_subject(
         if volume.image is not None
     }
     if images:
-        for key, data in subject_objects(images, info, corpus).items():
+        for key, data in subject_objects(images, info, corpus, _one_version(volumes)).items():
             recorded.put(key, data)
     outcome = SubjectOutcome(info=info, volumes=volumes, findings=findings, objects=recorded.records)
     store.put(layout.subject_outcome_key(info.subject), to_json(outcome))
@@ -75,3 +75,8 @@ def _told_anew(volume: VolumeOutcome, info: SubjectInfo, store: Store) -> Volume
     told = msgspec.structs.replace(volume, image=image, objects=tuple(written[key] for key in sorted(written)))
     store.put(layout.outcome_key(info.subject, volume.role), to_json(told))
     return told
+
+
+def _one_version(volumes: tuple[VolumeOutcome, ...]) -> str:
+    (version,) = {volume.image.ome_version for volume in volumes if volume.image is not None}
+    return version

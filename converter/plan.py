@@ -19,6 +19,7 @@ from corpus import chunking, layout
 from corpus.findings import Finding, warning
 from corpus.geometry import Grid, Reorder, reorder_onto
 from corpus.models import Level, Scaling, SubjectInfo, to_json
+from corpus.ome import DEFAULT_VERSION
 
 if TYPE_CHECKING:
     from corpus.errors import SourceError
@@ -73,6 +74,8 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
         Warnings so far.
     peak_bytes
         Most memory that writing it takes, the interpreter and its libraries apart.
+    ome_version
+        Of the metadata.
     """
 
     subject: str
@@ -88,6 +91,7 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     findings: tuple[Finding, ...]
     peak_bytes: int
+    ome_version: str
 
     @property
     def place(self) -> str:
@@ -117,7 +121,11 @@ def digest_of(files: SubjectFiles, role: str) -> str:
 
 
 def plan_volume(
-    files: SubjectFiles, role: str, headers: Mapping[str, VolumeHeader | SourceError], info: SubjectInfo
+    files: SubjectFiles,
+    role: str,
+    headers: Mapping[str, VolumeHeader | SourceError],
+    info: SubjectInfo,
+    ome_version: str = DEFAULT_VERSION,
 ) -> VolumePlan:
     """Plan one volume of a subject.
 
@@ -131,6 +139,8 @@ def plan_volume(
         Of all volumes of the subject, or why one cannot be used; `role` itself must have a header.
     info
         What the spreadsheets say.
+    ome_version
+        Of the metadata.
     """
     header = headers[role]
     if not isinstance(header, VolumeHeader):
@@ -164,6 +174,7 @@ def plan_volume(
         digest=digest_of(files, role),
         findings=tuple(findings),
         peak_bytes=_peak_bytes(header, grid, cut_like, types, reorder),
+        ome_version=ome_version,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from importlib.metadata import version
 
 import msgspec
@@ -64,10 +65,16 @@ def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
         subjects=len(listed),
         licenses=dict(sorted(Counter(outcome.info.license for outcome in listed).items())),
         tables=records,
+        ome_versions=count_ome_versions(listed),
     )
     store.put(layout.CROISSANT_JSON, croissant.describe(mirror))
     store.put(layout.MIRROR_JSON, to_json(mirror))
     return mirror
+
+
+def count_ome_versions(outcomes: Iterable[SubjectOutcome]) -> dict[str, int]:
+    """Return the number of subjects by version of OME-Zarr, as ``mirror.json`` says it."""
+    return dict(sorted(Counter(outcome.ome_version for outcome in outcomes if outcome.ome_version).items()))
 
 
 def unpublish(store: Store, subjects: list[str], corpus: CorpusInfo) -> None:

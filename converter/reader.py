@@ -16,8 +16,8 @@ from corpus import layout
 from corpus.catalog import Catalog, Row, read_catalog
 from corpus.errors import LayoutError, NotFoundError
 from corpus.geometry import Grid, Reorder, Triple, Voxels, reorder_onto
-from corpus.models import Scaling
-from corpus.regions import Box, box_of_mm
+from corpus.models import Scaling, SubjectOutcome
+from corpus.regions import Box, box_covering_mm
 from corpus.stores import Store
 
 
@@ -128,6 +128,28 @@ class Mirror:
         a, b, c = attributes["factors"]
         return array, Grid.of(array.shape, attributes["affine"]), (a, b, c)
 
+    def require_shards(self, volume: Volume, level: int) -> None:
+        """Check that all shards of a level that were written are still there; a lost one would read as zeros.
+
+        A copy of a mirror without the converter's records says nothing of it.
+
+        Raises
+        ------
+        LayoutError
+            A shard is missing.
+        """
+        subject, image = volume.row["subject"], volume.row["image_path"]
+        shards = f"{layout.store_key(subject)}/{layout.array_path(image, level)}/c"
+        for data in self.store.get_many([layout.subject_outcome_key(subject)]).values():
+            try:
+                outcome = msgspec.json.decode(data, type=SubjectOutcome)
+            except msgspec.DecodeError:
+                return  # of another version
+            written = {record.key for each in outcome.volumes for record in each.objects}
+            there = self.store.sizes(shards)
+            if lost := sorted(key for key in written if key.startswith(f"{shards}/") and key not in there):
+                raise LayoutError("layout.object", "the object is missing", place=lost[0])
+
     def source_slabs(self, volume: Volume) -> Iterator[Voxels]:
         """Yield the voxels as the source file has them: its type, byte order and voxel order, first slices first.
 
@@ -153,7 +175,8 @@ class Mirror:
     def box_of_label(self, subject: str, label: str, margin_mm: float, volume: Volume) -> Box:
         """Return the voxels of a volume around a label, with a margin.
 
-        Where the volume does not lie on the label map's lattice, the label's world box decides.
+        Where the volume does not lie on the label map's lattice, all voxels are returned that the label's world box
+        with its margin reaches into.
 
         Raises
         ------
@@ -171,7 +194,7 @@ class Mirror:
             return Box.of(start, stop).expanded_mm(margin_mm, grid)
         low = [region[f"{dim}_min_mm"] - margin_mm for dim in "xyz"]
         high = [region[f"{dim}_max_mm"] + margin_mm for dim in "xyz"]
-        return box_of_mm((low[0], low[1], low[2], high[0], high[1], high[2]), grid)
+        return box_covering_mm((low[0], low[1], low[2], high[0], high[1], high[2]), grid)
 
     def _open(self, subject: str, group: str) -> xr.Dataset:
         try:
@@ -203,6 +226,7 @@ def summary(mirror: Mirror) -> dict[str, Any]:
         "release": record.corpus.release,
         "citation": record.corpus.citation,
         "layout_version": record.layout_version,
+        "ome_versions": record.ome_versions,
         "subjects": record.subjects,
         "licenses": record.licenses,
         "volumes": sum(len(rows) for rows in mirror.catalog.volumes.values()),

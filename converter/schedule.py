@@ -93,6 +93,8 @@ class Schedule:
         For the subjects' metadata.
     roles
         Volumes that are wanted.
+    ome_version
+        Of the mirror.
     listen
         Called with each event.
 
@@ -102,11 +104,14 @@ class Schedule:
         All findings of the run.
     """
 
-    def __init__(self, store: Store, corpus: CorpusInfo, roles: tuple[str, ...], listen: Listener) -> None:
+    def __init__(
+        self, store: Store, corpus: CorpusInfo, roles: tuple[str, ...], ome_version: str, listen: Listener
+    ) -> None:
         self._store = store
         self._recorded = frozenset(store.keys(f"{layout.PRIVATE}/outcomes"))
         self._corpus = corpus
         self._roles = roles
+        self._ome_version = ome_version
         self._listen = listen
         self._subjects: dict[str, _Subject] = {}
         self._todo: list[tuple[str, list[str]]] = []
@@ -135,7 +140,7 @@ class Schedule:
             # Stored by a run that ended before its subject was complete.
             if layout.outcome_key(files.subject, role) not in self._recorded:
                 continue
-            if outcome := recorded_outcome(self._store, files.subject, role, wanted[role]):
+            if outcome := recorded_outcome(self._store, files.subject, role, wanted[role], self._ome_version):
                 subject.outcomes[role] = outcome
                 missing.remove(role)
         unfinished = subject.outcomes.keys() != stored.keys()
@@ -219,7 +224,7 @@ class Schedule:
     def _plans(self, state: _Subject, roles: list[str], headers: Headers) -> Iterator[VolumePlan]:
         for role in roles:
             try:
-                yield plan_volume(state.files, role, headers, state.info)
+                yield plan_volume(state.files, role, headers, state.info, self._ome_version)
             except SourceError as error:
                 digest = digest_of(state.files, role)
                 self._keep(state, _failed(state.info.subject, role, digest, failure(error)))

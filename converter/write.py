@@ -31,6 +31,7 @@ from corpus.findings import Finding, warning
 from corpus.geometry import Triple, Voxels
 from corpus.labels import families
 from corpus.models import Level, ObjectRecord, Region, SourceRecord, StoredImage, VolumeOutcome, to_json
+from corpus.ome import DEFAULT_VERSION
 from corpus.stores import Store
 
 _ENCODERS: Final = 2
@@ -56,7 +57,7 @@ class RecordedStore:
         """Write an object; safe from several threads."""
         whole = f"{self._prefix}/{key}"
         self._store.put(whole, data)
-        self._records[whole] = ObjectRecord(whole, len(data), hashlib.sha256(data).hexdigest())
+        self._records[whole] = ObjectRecord.of(whole, data)
 
     def get(self, key: str) -> bytes:
         """Return what the store gives back."""
@@ -88,7 +89,7 @@ def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
     started = time.perf_counter()
     prefix = layout.store_key(plan.subject)
     record_key = layout.outcome_key(plan.subject, plan.role)
-    if (earlier := recorded_outcome(store, plan.subject, plan.role, plan.digest)) is not None:
+    if (earlier := recorded_outcome(store, plan.subject, plan.role, plan.digest, plan.ome_version)) is not None:
         # A job that was given out twice: its twin on another worker was quicker.
         return earlier
     # A record never outlives the objects that it vouches for.
@@ -110,14 +111,18 @@ def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
     return outcome
 
 
-def recorded_outcome(store: Store, subject: str, role: str, digest: str) -> VolumeOutcome | None:
-    """Return the record of a volume that was stored with a digest, if all its objects are still as it says."""
+def recorded_outcome(
+    store: Store, subject: str, role: str, digest: str, ome_version: str = DEFAULT_VERSION
+) -> VolumeOutcome | None:
+    """Return the record of a volume that was stored with these settings, if all its objects are still as it says."""
     for data in store.get_many([layout.outcome_key(subject, role)]).values():
         try:
             outcome = msgspec.json.decode(data, type=VolumeOutcome)
         except msgspec.DecodeError:
             return None  # of another version
-        if outcome.digest == digest and not missing_objects(store, subject, [outcome]):
+        if outcome.image is None or (outcome.digest, outcome.image.ome_version) != (digest, ome_version):
+            return None
+        if not missing_objects(store, subject, [outcome]):
             return outcome
     return None
 
@@ -267,6 +272,7 @@ class _Writing:
             digest=plan.digest,
             statistics=statistics,
             regions=regions,
+            ome_version=plan.ome_version,
         )
         return image, (*plan.findings, *self._findings(image))
 

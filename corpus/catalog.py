@@ -130,6 +130,8 @@ class MirrorRecord(msgspec.Struct, frozen=True, kw_only=True):
         Number of subjects by SPDX id.
     tables
         By name.
+    ome_versions
+        Number of subjects by version of OME-Zarr: one version, unless an upgrade is under way.
     """
 
     layout_version: int
@@ -138,6 +140,7 @@ class MirrorRecord(msgspec.Struct, frozen=True, kw_only=True):
     subjects: int
     licenses: dict[str, int]
     tables: dict[str, TableRecord]
+    ome_versions: dict[str, int] = {}
 
 
 def build_tables(subjects: Iterable[SubjectOutcome], corpus: CorpusInfo) -> dict[str, pa.Table]:

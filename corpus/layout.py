@@ -48,6 +48,11 @@ def subject_outcome_key(subject: str) -> str:
     return f"{PRIVATE}/outcomes/{subject}/subject.json"
 
 
+def settings_key() -> str:
+    """Return the key of the settings that all volumes of a mirror share; it is written before the first of them."""
+    return f"{PRIVATE}/settings.json"
+
+
 def roles() -> tuple[str, ...]:
     """Return what a complete subject has, in the order in which it is listed: images, then label families."""
     return (*IMAGES, *families())

@@ -6,7 +6,8 @@ the same settings gives the same bytes.
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from typing import Any, Self
 
 import msgspec
 
@@ -30,6 +31,11 @@ class ObjectRecord(msgspec.Struct, frozen=True):
     key: str
     size: int
     sha256: str
+
+    @classmethod
+    def of(cls, key: str, data: bytes) -> Self:
+        """Describe an object of these bytes."""
+        return cls(key, len(data), hashlib.sha256(data).hexdigest())
 
 
 class SourceRecord(msgspec.Struct, frozen=True):
@@ -204,6 +210,8 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
         Of an intensity volume.
     regions
         Of a label map.
+    ome_version
+        Of the OME-Zarr metadata that describe it.
     """
 
     role: str
@@ -228,6 +236,7 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
     suv_factor_from: str = ""
     statistics: Statistics | None = None
     regions: tuple[Region, ...] = ()
+    ome_version: str = "0.5"
 
     @property
     def grid(self) -> Grid:
@@ -334,6 +343,11 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
     def digests(self) -> dict[str, str]:
         """Digest of each stored volume, by role."""
         return {volume.role: volume.digest for volume in self.volumes if volume.image is not None}
+
+    @property
+    def ome_version(self) -> str | None:
+        """Version of OME-Zarr of the whole store; None where nothing is stored."""
+        return next((volume.image.ome_version for volume in self.volumes if volume.image is not None), None)
 
 
 def to_json(value: Any) -> bytes:

@@ -1,7 +1,8 @@
-"""Attributes of a subject's groups and arrays: OME-Zarr 0.5, CF names for xarray, and our own ``voxshelf`` object.
+"""Attributes of a subject's groups and arrays: OME-Zarr, CF names for xarray, and our own ``voxshelf`` object.
 
-Sources: OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5/; the orientation of axes is RFC-4's object form; flag and
-scale attributes are those of the CF conventions, which xarray decodes.
+Sources: OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5/, and 0.6, whose multiscales are in `corpus.ome_v06`; the
+orientation of axes is RFC-4's object form; flag and scale attributes are those of the CF conventions, which xarray
+decodes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import base64
 from typing import Any, Final
 
-from corpus import layout
+from corpus import layout, ome_v06
 from corpus.findings import Finding
 from corpus.geometry import Grid, Triple
 from corpus.labels import Family, rgba_of
@@ -18,14 +19,17 @@ from corpus.models import CorpusInfo, Level, StoredImage, SubjectInfo
 
 Json = dict[str, Any]
 
-OME_VERSION: Final = "0.5"
+VERSIONS: Final = ("0.5", "0.6")
+"""Versions of OME-Zarr that a mirror may have; the arrays are the same. A new mirror gets the first."""
+
+DEFAULT_VERSION: Final = VERSIONS[0]
 _CT_WINDOW_HU: Final = (-160.0, 240.0)
 _DISPLAY: Final = {"ct": "CT", "pet": "PET"}
 _COLOR: Final = {"ct": "FFFFFF", "pet": "FF8000"}
 _ENDS: Final = {"x": "right-left", "y": "posterior-anterior", "z": "inferior-superior"}
 
 
-def root_attributes(info: SubjectInfo, corpus: CorpusInfo) -> Json:
+def root_attributes(info: SubjectInfo, corpus: CorpusInfo, version: str = DEFAULT_VERSION) -> Json:
     """Return the attributes of a subject's root group.
 
     Parameters
@@ -34,10 +38,12 @@ def root_attributes(info: SubjectInfo, corpus: CorpusInfo) -> Json:
         The subject.
     corpus
         Its corpus.
+    version
+        One of `VERSIONS`; the same in a whole store.
     """
     license_ = LICENSES.get(info.license, UNKNOWN)
     return {
-        "ome": {"version": OME_VERSION, "bioformats2raw.layout": 3},
+        "ome": {"version": version, "bioformats2raw.layout": 3},
         "voxshelf": {
             "layout_version": layout.LAYOUT_VERSION,
             "subject": info.subject,
@@ -61,14 +67,14 @@ def root_attributes(info: SubjectInfo, corpus: CorpusInfo) -> Json:
     }
 
 
-def series_attributes(images: list[str]) -> Json:
+def series_attributes(images: list[str], version: str = DEFAULT_VERSION) -> Json:
     """Return the attributes of the ``OME`` group, which lists the images of a subject."""
-    return {"ome": {"version": OME_VERSION, "series": images}}
+    return {"ome": {"version": version, "series": images}}
 
 
-def labels_attributes(names: list[str]) -> Json:
+def labels_attributes(names: list[str], version: str = DEFAULT_VERSION) -> Json:
     """Return the attributes of the ``labels`` group of an image."""
-    return {"ome": {"version": OME_VERSION, "labels": names}}
+    return {"ome": {"version": version, "labels": names}}
 
 
 def image_attributes(image: StoredImage, family: Family | None, findings: tuple[Finding, ...]) -> Json:
@@ -83,7 +89,10 @@ def image_attributes(image: StoredImage, family: Family | None, findings: tuple[
     findings
         Warnings about it.
     """
-    ome: Json = {"version": OME_VERSION, "multiscales": [_multiscale(image)]}
+    multiscale = _multiscale(image)
+    if image.ome_version != "0.5":
+        multiscale = ome_v06.multiscale(multiscale, image.grid)
+    ome: Json = {"version": image.ome_version, "multiscales": [multiscale]}
     if family is None:
         ome["omero"] = {"channels": [_channel(image)]}
     else:
@@ -171,15 +180,7 @@ def _multiscale(image: StoredImage) -> Json:
             "method": "block mode, ties to the smallest region" if is_label else "block mean",
             "factors": [list(level.factors_zyx) for level in image.levels],
         },
-        "axes": [
-            {
-                "name": dim,
-                "type": "space",
-                "unit": "millimeter",
-                "orientation": {"type": "anatomical", "value": value},
-            }
-            for dim, value in zip(grid.dims, grid.directions, strict=True)
-        ],
+        "axes": [ome_v06.axis(dim, value) for dim, value in zip(grid.dims, grid.directions, strict=True)],
         "datasets": [
             {
                 "path": f"scale{number}/{name}",
@@ -191,7 +192,7 @@ def _multiscale(image: StoredImage) -> Json:
 
 
 def _transforms(grid: Grid, factors_zyx: Triple) -> list[Json]:
-    # OME 0.5 has positive scales only: an axis that runs down its world axis is given the negated origin, so that two
+    # OME has positive scales only: an axis that runs down its world axis is given the negated origin, so that two
     # images of equal orientation overlay in viewers that know nothing but scale and translation.
     scale, translation = [], []
     for axis, factor in enumerate(factors_zyx):
@@ -240,7 +241,9 @@ def _image_label(image: StoredImage, family: Family) -> Json:
     properties += [{"label-value": each.value, "name": each.name, "voxels": each.voxels} for each in unexpected]
     values = [*known, *(region.value for region in unexpected)]
     colors = [{"label-value": value, "rgba": list(rgba_of(value))} for value in values]
-    label: Json = {"version": OME_VERSION, "colors": colors, "properties": properties}
+    label: Json = {"colors": colors, "properties": properties}
+    if image.ome_version == "0.5":
+        label = {"version": image.ome_version, **label}
     if image.path.startswith("ct/"):
         label["source"] = {"image": "../../"}
     return label

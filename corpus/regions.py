@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from corpus.errors import RequestError
 from corpus.geometry import Grid, Triple
 
+_NOISE: Final = 1e-6
+"""Voxels by which a position may be off."""
+
 _FAR_MM: Final = 1e9
 """Farther than any scanner reaches: a box may be open on a side, and infinity times zero is not a number."""
 
@@ -95,19 +98,43 @@ def box_of_mm(bbox_mm_ras: Bounds, grid: Grid) -> Box:
     RequestError
         The box is turned round, or holds no voxel of the grid.
     """
+    low, high = _index_range(bbox_mm_ras, grid)
+    # A centre that lies on a face belongs to the box; float noise must not push it out.
+    return _inside(np.ceil(low - _NOISE), np.floor(high + _NOISE) + 1, bbox_mm_ras, grid)
+
+
+def box_covering_mm(bbox_mm_ras: Bounds, grid: Grid) -> Box:
+    """Return the voxels that a world box reaches into, clipped to the grid: never fewer than `box_of_mm`.
+
+    For what must not be lost although it may be smaller than a voxel, as a label is on a coarser grid.
+
+    Raises
+    ------
+    RequestError
+        The box is turned round, or lies outside the grid.
+    """
+    low, high = _index_range(bbox_mm_ras, grid)
+    # Voxel k spans k - 1/2 to k + 1/2; one that is only touched at a face is left out.
+    start = np.floor(low + 0.5 + _NOISE)
+    return _inside(start, np.maximum(start + 1, np.ceil(high + 0.5 - _NOISE)), bbox_mm_ras, grid)
+
+
+def _index_range(bbox_mm_ras: Bounds, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the least and greatest fractional index (z, y, x) of a world box's corners."""
     low, high = np.array(bbox_mm_ras[:3]), np.array(bbox_mm_ras[3:])
     if not np.all(low <= high):
         raise RequestError("request.region", f"the box {bbox_mm_ras} must have x0 <= x1, y0 <= y1, z0 <= z1")
     far = np.clip([low, high], -_FAR_MM, _FAR_MM)
     index = grid.to_index_zyx(_corners(list(zip(*far, strict=True))))
-    # A centre that lies on a face belongs to the box; float noise must not push it out.
-    start = np.ceil(index.min(axis=0) - 1e-6)
-    stop = np.floor(index.max(axis=0) + 1e-6) + 1
+    return index.min(axis=0), index.max(axis=0)
+
+
+def _inside(start: NDArray[np.float64], stop: NDArray[np.float64], bbox_mm_ras: Bounds, grid: Grid) -> Box:
     # Clipped before they become integers, which would wrap.
     box = Box.of(np.clip(start, 0, grid.shape_zyx), np.clip(stop, 0, grid.shape_zyx)).clipped(grid.shape_zyx)
     if box.is_empty:
         whole = Box.whole(grid).bounds_mm_ras(grid)
-        raise RequestError("request.region", f"no voxel centre lies in {bbox_mm_ras}; the volume spans {whole} mm")
+        raise RequestError("request.region", f"no voxel lies in {bbox_mm_ras}; the volume spans {whole} mm")
     return box
 
 

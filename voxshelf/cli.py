@@ -20,6 +20,7 @@ VERBS: Final = {
     "convert": "Turn a corpus of NIfTI volumes into a mirror.",
     "info": "Show what a mirror, or one subject of it, holds.",
     "verify": "Check a mirror against its records, or against the source.",
+    "upgrade": "Turn a mirror's OME-Zarr 0.5 metadata into 0.6, in place.",
     "export": "Write a volume, or a part of it, as NIfTI.",
     "serve": "Serve a mirror over HTTP.",
     "demo": "Phantom, convert, verify, serve: the whole way in one command.",

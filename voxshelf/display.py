@@ -12,7 +12,15 @@ from typing import Any, Self
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from corpus.findings import Finding
@@ -111,6 +119,40 @@ class WorkBar:
         elapsed = self._progress.tasks[0].elapsed or 0
         rate = f"{size_text(self._bytes / elapsed)}/s" if elapsed > 0 and source_bytes else ""
         self._progress.update(self._task, advance=1, rate=rate, failed=f"{self._failed} failed" if self._failed else "")
+
+
+class VoxelBar:
+    """A progress bar of the voxels of one volume; use as a context manager. Silent where the output is no terminal.
+
+    Parameters
+    ----------
+    verb
+        What is being done, for the bar's label.
+    """
+
+    def __init__(self, verb: str) -> None:
+        self._progress = Progress(
+            TextColumn(verb),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show how many voxels of how many are done."""
+        self._progress.update(self._task, completed=done, total=total)
 
 
 @contextmanager

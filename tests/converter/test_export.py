@@ -12,7 +12,7 @@ import pytest
 from converter.export import Cut, export
 from converter.reader import Mirror
 from corpus import layout
-from corpus.errors import LayoutError, NotFoundError, RequestError, SettingsError
+from corpus.errors import LayoutError, NotFoundError, RequestError, SettingsError, StoreError
 
 FOLDERS = {"ct": "images/CT", "pet": "images/PT", "organs": "ground-truth/Organs", "ribs": "ground-truth/Ribs"}
 
@@ -113,6 +113,37 @@ def test_a_mirror_that_lost_a_voxel_does_not_export_it(mirror: Path, tmp_path: P
     assert not list(tmp_path.glob("*out.nii*"))
 
 
+@pytest.mark.parametrize("cut", [Cut(), Cut(level=1), Cut(bbox_mm_ras=(-80, -60, 300, 40, 50, 420))], ids=str)
+def test_damaged_and_lost_shards_are_never_exported(mirror: Path, tmp_path: Path, cut: Cut) -> None:
+    own = Path(shutil.copytree(mirror, tmp_path / "mirror"))
+    shard = own / "subjects/0002.ome.zarr" / layout.array_path("ct", cut.level) / "c/0/0/0"
+    shard.write_bytes(shard.read_bytes()[:-9] + bytes(9))
+    with pytest.raises(LayoutError, match=r"layout\.voxels"):
+        export(Mirror(str(own)), "0002", "ct", tmp_path / "out.nii", cut)
+    # It would read as zeros.
+    shard.unlink()
+    with pytest.raises(LayoutError, match=r"layout\.(voxels|object)"):
+        export(Mirror(str(own)), "0002", "ct", tmp_path / "out.nii", cut)
+    assert not list(tmp_path.glob("*out.nii*"))
+
+
+def test_progress_ends_with_all_voxels(opened: Mirror, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    box = Cut(bbox_mm_ras=(-80, -60, 300, 40, 50, 420))
+    for cut in (Cut(), box):
+        told.clear()
+        done = export(opened, "0002", "ct", tmp_path / "out.nii", cut, lambda *counts: told.append(counts))
+        voxels = int(np.prod(done.shape_zyx))
+        assert (told[0], told[-1]) == ((0, voxels), (voxels, voxels))
+        assert told == sorted(told)
+
+
+def test_a_file_that_cannot_be_written_is_a_fault_of_the_disk(opened: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "out.nii").mkdir()
+    with pytest.raises(StoreError, match=r"out\.nii"):
+        export(opened, "0002", "ct", tmp_path / "out.nii", Cut())
+
+
 @pytest.mark.parametrize(
     ("subject", "role", "name", "cut", "error", "code"),
     [
@@ -122,6 +153,7 @@ def test_a_mirror_that_lost_a_voxel_does_not_export_it(mirror: Path, tmp_path: P
         ("0001", "ct", "o.nii", Cut(label="trachea"), NotFoundError, "not-found.label"),
         ("0001", "ct", "o.nii", Cut(bbox_mm_ras=(9e3, 9e3, 9e3, 9.1e3, 9.1e3, 9.1e3)), RequestError, "request.region"),
         ("0001", "ct", "o.nii", Cut(bbox_mm_ras=(5, 0, 0, 0, 9, 9)), RequestError, "request.region"),
+        ("0001", "ct", "no/o.nii", Cut(), SettingsError, "settings.option"),
         ("0001", "ct", "o.mha", Cut(), SettingsError, "settings.option"),
         ("0001", "ct", "o.nii", Cut(label="liver", bbox_mm_ras=(0, 0, 0, 9, 9, 9)), SettingsError, "settings.option"),
     ],

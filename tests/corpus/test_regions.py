@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from corpus.errors import RequestError
 from corpus.geometry import Grid, Triple
-from corpus.regions import Bounds, Box, box_of_mm
+from corpus.regions import Bounds, Box, box_covering_mm, box_of_mm
 
 TRIPLES = st.tuples(*[st.integers(-5, 15)] * 3)
 FACTORS = st.tuples(*[st.integers(1, 5)] * 3)
@@ -147,7 +147,7 @@ class TestBoxOfMillimetres:
         if expected:
             assert voxels_of(box_of_mm(bounds, grid)) == expected
         else:
-            with pytest.raises(RequestError, match="no voxel centre") as caught:
+            with pytest.raises(RequestError, match="no voxel lies") as caught:
                 box_of_mm(bounds, grid)
             assert caught.value.code == "request.region"
 
@@ -197,3 +197,32 @@ class TestBoxOfMillimetres:
         """Faces beyond what an integer index can tell, and a side that is left open, are clipped as well."""
         grid = make_grid("LAS")
         assert box_of_mm((-far, -far, -far, far, far, far), grid) == Box.whole(grid)
+
+
+@given(st.data())
+def test_a_covering_box_holds_every_voxel_that_the_world_box_reaches_into(data: st.DataObject) -> None:
+    grid = data.draw(aligned_grids())
+    inner = data.draw(boxes_in(grid.shape_zyx)).bounds_mm_ras(grid)
+    grown = [data.draw(st.floats(-0.45, 0.45)) * min(grid.spacing_mm_zyx) for _ in range(6)]
+    ends = [sorted((inner[axis] + grown[axis], inner[axis + 3] + grown[axis + 3])) for axis in range(3)]
+    bounds = (ends[0][0], ends[1][0], ends[2][0], ends[0][1], ends[1][1], ends[2][1])
+    expected = set()
+    for voxel in np.argwhere(np.ones(grid.shape_zyx)).tolist():
+        faces = np.array(Box.of(voxel, np.array(voxel) + 1).bounds_mm_ras(grid))
+        if np.all(np.minimum(faces[3:], bounds[3:]) - np.maximum(faces[:3], bounds[:3]) > 1e-4):
+            expected.add(tuple(voxel))
+    assume(expected)
+    found = voxels_of(box_covering_mm(bounds, grid))
+    assert expected <= found
+    # Those that are left out of the count above are reached into by less than float noise and a hair.
+    assert box_covering_mm(inner, grid) == box_of_mm(inner, grid)
+
+
+def test_a_covering_box_smaller_than_a_voxel_is_that_voxel() -> None:
+    grid = Grid.of((4, 5, 6), np.diag([3.0, 3.0, 3.0, 1.0]))
+    spot = (7.0, 4.0, 1.6, 7.2, 4.2, 2.0)
+    with pytest.raises(RequestError, match="no voxel lies"):
+        box_of_mm(spot, grid)
+    assert box_covering_mm(spot, grid) == Box((1, 1, 2), (2, 2, 3))
+    with pytest.raises(RequestError, match=r"request\.region"):
+        box_covering_mm((90.0, 0.0, 0.0, 91.0, 1.0, 1.0), grid)

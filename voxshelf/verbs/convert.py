@@ -15,6 +15,7 @@ from converter.events import Event, Planned, Report, VolumeDone
 from corpus import layout
 from corpus.errors import SettingsError
 from corpus.licenses import LICENSES
+from corpus.ome import VERSIONS
 from voxshelf import options
 from voxshelf.display import WorkBar, console, print_findings, print_json
 
@@ -30,6 +31,11 @@ from voxshelf.display import WorkBar, console, print_findings, print_json
 @options.workers
 @options.scheduler
 @click.option("--overwrite", is_flag=True, help="Convert the selected subjects anew; they are unpublished first.")
+@click.option(
+    "--ome-version",
+    type=click.Choice(VERSIONS),
+    help="OME-Zarr version of the metadata; the arrays are the same. Default: the mirror's, 0.5 for a new one.",
+)
 @click.option("--release", metavar="TEXT", help="Release of the corpus, for example 2025; it is kept in the tables.")
 @options.as_json
 def command(source: str, mirror: str, *, as_json: bool, **choices: Any) -> None:
@@ -73,9 +79,8 @@ def _settings(
     licenses: tuple[str, ...],
     volumes: str | None,
     workers: int | None,
-    scheduler: str | None,
-    overwrite: bool,
     release: str | None,
+    **as_they_are: Any,
 ) -> ConvertSettings:
     for spdx in licenses:
         if spdx not in LICENSES:
@@ -86,9 +91,8 @@ def _settings(
         licenses=frozenset(licenses) or None,
         roles=_roles(volumes),
         workers=(os.cpu_count() or 1) if workers is None else workers,
-        scheduler=scheduler,
-        overwrite=overwrite,
         corpus=msgspec.structs.replace(corpus, release=release) if release else corpus,
+        **as_they_are,
     )
 
 

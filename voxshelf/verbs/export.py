@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +12,7 @@ from converter.reader import Mirror
 from corpus.errors import SettingsError
 from corpus.regions import Bounds
 from voxshelf import options
+from voxshelf.display import VoxelBar, print_json
 
 
 @click.command()
@@ -24,20 +26,13 @@ from voxshelf import options
 @click.option("--label", metavar="NAME", help="Only the surroundings of this label, for example liver.")
 @click.option("--margin-mm", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Around the label.")
 @click.option("--bbox-mm", metavar="X0,Y0,Z0,X1,Y1,Z1", help="Only voxels whose centres lie in this box, RAS+ mm.")
-def command(
-    mirror: str,
-    subject: str,
-    volume: str,
-    out: Path,
-    level: int,
-    label: str | None,
-    margin_mm: float,
-    bbox_mm: str | None,
-) -> None:
+@options.as_json
+def command(mirror: str, subject: str, volume: str, out: Path, *, as_json: bool, **choices: Any) -> None:
     """Write VOLUME of SUBJECT as a NIfTI file.
 
     VOLUME is ct, pet, or a label family such as organs. The whole volume comes back byte for byte as it was before
-    the conversion (once inflated); a part of it gets an affine of its own, so that it lies where it was.
+    the conversion (once inflated); a part of it gets an affine of its own, so that it lies where it was, and keeps
+    slope and intercept. A label cuts any volume of the subject, for example the PET around the liver.
 
     \b
     Examples:
@@ -45,10 +40,17 @@ def command(
       voxshelf export mirror 0001 pet liver_pet.nii.gz --label liver --margin-mm 10
       voxshelf export mirror 0001 ct box.nii --bbox-mm -50,-50,100,50,50,200 --level 1
     """
-    cut = Cut(level, label, margin_mm, _bounds(bbox_mm) if bbox_mm else None)
-    done = export(Mirror(mirror), subject, volume, out, cut)
+    with VoxelBar("exporting") as bar:
+        done = export(Mirror(mirror), subject, volume, out, _cut(**choices), bar.update)
+    if as_json:
+        print_json(done)
+        return
     note = ", byte-identical to the source once inflated" if done.byte_identical else ""
     click.echo(f"{done.path}: {' x '.join(map(str, done.shape_zyx))} voxels (z, y, x){note}")
+
+
+def _cut(*, bbox_mm: str | None, **as_they_are: Any) -> Cut:
+    return Cut(bbox_mm_ras=_bounds(bbox_mm) if bbox_mm else None, **as_they_are)
 
 
 def _bounds(text: str) -> Bounds:

@@ -37,6 +37,8 @@ def _show_mirror(mirror: Mirror, *, as_json: bool) -> None:
     out.print(
         f"{facts['corpus']}, release {facts['release']}: {facts['subjects']} subjects, {size_text(facts['bytes'])}"
     )
+    versions = ", ".join(f"{version} ({count})" for version, count in facts["ome_versions"].items())
+    out.print(f"OME-Zarr {versions or '0.5'}", markup=False)
     columns = ["subject", "license", "sex", "age_years", "indication", "families_present", "gaps", "bytes"]
     rows = []
     for row in mirror.catalog.subjects.values():
