@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-pieces clean
+.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-pieces clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,11 @@ format: .venv/.synced  ## let ruff format and mend the code
 docs: .venv/.synced  ## write docs/cli.md anew from --help
 	$(BIN)/python -m docs.generate
 
-bench-convert: .venv/.synced  ## one full CT: voxshelf beside nii2zarr and the limit, in one run
+bench-convert: .venv/.synced  ## a full CT, PET and organs map: voxshelf beside nii2zarr, ngff-zarr and the limit
 	$(BIN)/python -m bench.convert
+
+bench-scale: .venv/.synced  ## 100 small subjects in this process, with one worker and with two
+	$(BIN)/python -m bench.scale
 
 bench-pieces: .venv/.synced  ## encoding, means and modes beside what was tried instead
 	$(BIN)/python -m bench.pieces
