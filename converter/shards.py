@@ -24,8 +24,9 @@ from corpus.geometry import Voxels
 from corpus.models import CodecChoice, Level
 
 _ABSENT: Final = 2**64 - 1
-_TRIAL_ROWS: Final = 4
-"""So many rows that are not empty are seen before the codec is chosen: the first one alone may be the top of a head."""
+_TRIAL_SLICES: Final = 64
+"""So many slices that are not empty are seen before the codec is chosen: the first may be the top of a head."""
+_TRIAL_CHUNKS: Final = 4
 
 
 class ShardWriter:
@@ -109,7 +110,7 @@ class ShardWriter:
         else:
             row.encoded = {place: self._pool.submit(self._encoded, part, self._trial.choice) for place, part in parts}
         self._rows.append(row)
-        if sum(bool(each.waiting) for each in self._rows) == _TRIAL_ROWS:
+        if sum(bool(each.waiting) for each in self._rows) * self._depth >= _TRIAL_SLICES:
             self._encode_waiting()
         self._latest = row
         if len(self._rows) == self._rows_per_shard:
@@ -245,4 +246,4 @@ def _index_bytes(level: Level) -> int:
 
 
 def _samples(rows: list[_Row]) -> list[Voxels]:
-    return [chunk for row in rows for chunk in row.busiest(max(1, _TRIAL_ROWS // len(rows)))]
+    return [chunk for row in rows for chunk in row.busiest(max(1, _TRIAL_CHUNKS // len(rows)))]

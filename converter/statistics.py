@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,8 @@ from corpus.regions import Box
 
 _SAMPLE_EVERY: Final = 4
 _HIGH_PERCENT: Final = 99.5
+_MOST_RANKS: Final = 1024
+"""Label values below this are counted in a table of all values; larger ones, which are rare, are ranked first."""
 
 
 class IntensityStatistics:
@@ -84,20 +87,36 @@ class LabelStatistics:
 
     def update(self, slab: Voxels) -> None:
         """Take in the next slab of label values, shape (z, y, x)."""
-        first = self._slices
-        self._slices += len(slab)
-        occupied = np.flatnonzero(slab)
-        if not occupied.size:
+        for plane in slab:
+            self._add_plane(plane)
+            self._slices += 1
+
+    def _add_plane(self, plane: Voxels) -> None:
+        # Whole rows of background first: most of a label map is.
+        rows = np.flatnonzero(plane.any(axis=1))
+        if not rows.size:
             return
-        values, rank = np.unique(slab.ravel()[occupied], return_inverse=True)
-        rest, x = np.divmod(occupied, slab.shape[2])
-        z, y = np.divmod(rest, slab.shape[1])
-        for axis, index in enumerate((z + first, y, x)):
-            length = self._grid.shape_zyx[axis]
-            table = np.bincount(rank * length + index, minlength=len(values) * length).reshape(len(values), length)
-            for value, row in zip(values.tolist(), table, strict=True):
-                known = self._counts[axis].get(value)
-                self._counts[axis][value] = row if known is None else known + row
+        first = int(rows[0])
+        y, x = np.nonzero(plane[first : rows[-1] + 1])
+        ranks = plane[y + first, x].astype(np.int64)
+        names: Sequence[int] = range(int(ranks.max()) + 1)
+        if len(names) > _MOST_RANKS:
+            known, ranks = np.unique(ranks, return_inverse=True)
+            names = known.tolist()
+        _, ny, nx = self._grid.shape_zyx
+        along_y = np.bincount(ranks * ny + (y + first), minlength=len(names) * ny).reshape(-1, ny)
+        along_x = np.bincount(ranks * nx + x, minlength=len(names) * nx).reshape(-1, nx)
+        for rank in np.flatnonzero(along_y.any(axis=1)).tolist():
+            z_table, y_table, x_table = (self._table(axis, names[rank]) for axis in range(3))
+            z_table[self._slices] += along_y[rank].sum()
+            y_table += along_y[rank]
+            x_table += along_x[rank]
+
+    def _table(self, axis: int, value: int) -> Voxels:
+        tables = self._counts[axis]
+        if value not in tables:
+            tables[value] = np.zeros(self._grid.shape_zyx[axis], dtype=np.int64)
+        return tables[value]
 
     def result(self, family: Family) -> tuple[Region, ...]:
         """Return one region per value that occurs, by value; background is no region."""

@@ -25,7 +25,7 @@ from converter.readback import ReadBack
 from converter.shards import ShardWriter
 from converter.source import VolumeStream
 from converter.statistics import IntensityStatistics, LabelStatistics
-from corpus import layout
+from corpus import chunking, layout
 from corpus.errors import SourceError, StoreError
 from corpus.findings import Finding, warning
 from corpus.geometry import Triple, Voxels
@@ -35,6 +35,8 @@ from corpus.ome import DEFAULT_VERSION
 from corpus.stores import Store
 
 _ENCODERS: Final = 2
+_MOST_SLICES: Final = 2 ** (chunking.MOST_LEVELS - 1)
+"""Of a slab: four of them are in memory, and what is made of one should stay in the processor's cache."""
 
 
 class RecordedStore:
@@ -223,7 +225,7 @@ class _Writing:
             return stream.record
 
     def _slabs(self, stream: VolumeStream) -> Iterator[Voxels]:
-        depth = self._levels[0].chunk_zyx[0]
+        depth = min(self._levels[0].chunk_zyx[0], _MOST_SLICES)
         slabs = (self._cast(slab) for slab in stream.slabs(depth))
         if self._plan.reorder.is_identity:
             yield from slabs
@@ -239,8 +241,8 @@ class _Writing:
             yield np.ascontiguousarray(whole[start : start + depth])
 
     def _write(self, slab: Voxels, writers: list[ShardWriter]) -> None:
-        # A slab is as deep as an inner chunk: of the powers of two that these are, even halving at each level leaves
-        # no odd slice, except at the volume's end.
+        # As deep as an inner chunk, or `_MOST_SLICES`: of these powers of two even halving at each level leaves no odd
+        # slice, except at the volume's end.
         for number, writer in enumerate(writers):
             if number:
                 slab = downsample(slab, self._steps[number - 1], is_label=self._plan.is_label)
