@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-pieces clean
+.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory bench-pieces clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-convert: .venv/.synced  ## a full CT, PET and organs map: voxshelf beside 
 
 bench-scale: .venv/.synced  ## 100 small subjects in this process, with one worker and with two
 	$(BIN)/python -m bench.scale
+
+bench-memory: .venv/.synced  ## peak memory: what it grows by when a volume doubles, and what was planned
+	$(BIN)/python -m bench.memory
 
 bench-pieces: .venv/.synced  ## encoding, means and modes beside what was tried instead
 	$(BIN)/python -m bench.pieces
