@@ -149,6 +149,8 @@ class Schedule:
         if missing or unfinished or done is None or (done.info, done.findings) != (info, subject.findings):
             self._subjects[files.subject] = subject
             self._todo.append((files.subject, missing))
+        else:
+            self.warnings += done.quality
 
     def work(self, place: Executor) -> None:
         """Run all jobs; returns when the last one is done."""
@@ -243,7 +245,8 @@ class Schedule:
     def _took(self, place: Executor, name: str, result: Any) -> int:
         """Take in a result, and return how many jobs followed from it."""
         if isinstance(result, SubjectOutcome):
-            self._listen(SubjectDone(result.info.subject, result.findings))
+            self.warnings += result.quality
+            self._listen(SubjectDone(result.info.subject, (*result.findings, *result.quality)))
             return 0
         role, _, subject = name.partition(" ")
         state = self._subjects[subject]

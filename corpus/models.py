@@ -330,6 +330,8 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
         What became of each volume, failures included.
     findings
         Gaps and warnings of the subject itself.
+    quality
+        What looks wrong in the voxels (`converter.quality`); its places name the volumes.
     objects
         Metadata documents that complete the store; the root is the last.
     """
@@ -337,6 +339,7 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
     info: SubjectInfo
     volumes: tuple[VolumeOutcome, ...]
     findings: tuple[Finding, ...] = ()
+    quality: tuple[Finding, ...] = ()
     objects: tuple[ObjectRecord, ...] = ()
 
     @property
