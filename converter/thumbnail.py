@@ -70,11 +70,6 @@ class Layers(NamedTuple):
     pet: Layer | None
 
 
-def picture_key(subject: str) -> str:
-    """Return the key of a subject's picture in a report's folder."""
-    return f"pictures/{subject}.webp"
-
-
 def draw(layers: Layers) -> bytes:
     """Return the picture of a subject as WebP: axial, coronal and sagittal plane, then the PET.
 

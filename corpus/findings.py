@@ -94,6 +94,10 @@ WARNINGS: Final[dict[str, Code]] = {
         "The physical unit of the intensities is not known.",
         "Compare volumes by ratios only; for a PET, the Units column of the spreadsheets says it.",
     ),
+    "warning.report-page": Code(
+        "The report page could not be written; the mirror itself is published.",
+        "Make the page with `voxshelf report MIRROR`, which says what is wrong.",
+    ),
     "warning.not-checked": Code(
         "The quality checks of the subject could not be made.", "Please report it with the message."
     ),
