@@ -88,14 +88,15 @@ def _one_version(volumes: tuple[VolumeOutcome, ...]) -> str:
 
 def _checked(store: Store, subject: str, images: list[StoredImage]) -> tuple[Finding, ...]:
     # A store that fails stops the subject, as ever: its flags must not depend on the weather.
-    coarse = {image.role: _coarsest(store, subject, image) for image in images}
+    coarse = {image.role: read_coarsest(store, subject, image) for image in images}
     try:
         return check_subject(subject, images, coarse)
     except Exception as error:  # noqa: BLE001  # an odd volume must never keep a subject from being published
         return (warning("warning.not-checked", subject, f"{type(error).__name__}: {error}"),)
 
 
-def _coarsest(store: Store, subject: str, image: StoredImage) -> Coarse:
+def read_coarsest(store: Store, subject: str, image: StoredImage) -> Coarse:
+    """Read the coarsest level of a stored volume."""
     path = layout.array_path(image.path, len(image.levels) - 1)
     array = zarr.open_array(store.zarr(layout.store_key(subject)), path=path, mode="r", zarr_format=3)
     return Coarse(np.asarray(array[:]), image.levels[-1].grid)

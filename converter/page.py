@@ -45,8 +45,8 @@ class Entry(NamedTuple):
 def findings_of(catalog: Catalog, subject: str, outcome: SubjectOutcome | None) -> tuple[Finding, ...]:
     """Return what the page says of a subject: from its record, or where that was not copied from the tables."""
     if outcome is not None:
-        ofs = [finding for volume in outcome.volumes for finding in volume.findings]
-        found = [*outcome.quality, *ofs, *outcome.findings]
+        of_volumes = [finding for volume in outcome.volumes for finding in volume.findings]
+        found = [*outcome.quality, *of_volumes, *outcome.findings]
     else:
         found = [warning(code, subject) for code in catalog.subject(subject)["warnings"]]
         for row in catalog.volumes.get(subject, []):
@@ -128,7 +128,7 @@ def _article(entry: Entry) -> str:
     licence = str(row["license"])
     unknown = " unknown" if licence == UNKNOWN.id else ""
     gaps = f"<p>missing: {escape(', '.join(row['gaps']))}</p>\n" if row["gaps"] else ""
-    findings = "".join(map(_item, entry.findings))
+    findings = "".join(_item(finding, row["subject"]) for finding in entry.findings)
     picture = '<figure class="none">no picture</figure>'
     if entry.picture:
         text = escape(f"planes of subject {row['subject']}")
@@ -153,8 +153,8 @@ def _description(row: Row) -> str:
     return ", ".join(str(part).strip() for part in parts if part)
 
 
-def _item(finding: Finding) -> str:
-    place = f"{finding.place}: " if "/" in finding.place else ""
+def _item(finding: Finding, subject: str) -> str:
+    place = "" if finding.place == subject else f"{finding.place.removeprefix(f'{subject}/')}: "
     text = escape(f"{place}{finding.message}")
     return f"<li {_kind(finding.is_warning)}>{text}<code>{escape(finding.code)}</code></li>"
 

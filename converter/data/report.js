@@ -25,4 +25,6 @@ for (const button of document.querySelectorAll("button[data-code]")) {
     document.querySelector("nav").scrollIntoView();
   });
 }
+// A link to the page may bring its filter: index.html#warning.label-side
+words.value = decodeURIComponent(location.hash.slice(1));
 filter();
