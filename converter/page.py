@@ -50,7 +50,8 @@ def findings_of(catalog: Catalog, subject: str, outcome: SubjectOutcome | None) 
     else:
         found = [warning(code, subject) for code in catalog.subject(subject)["warnings"]]
         for row in catalog.volumes.get(subject, []):
-            found += [warning(code, f"{subject}/{row['volume']}") for code in row["warnings"]]
+            place = f"{subject}/{row['volume'].removeprefix('labels/')}"
+            found += [warning(code, place) for code in row["warnings"]]
     return tuple(sorted((f for f in found if f.code != _GAP), key=lambda finding: finding.is_warning))
 
 

@@ -67,7 +67,7 @@ def check_subject(subject: str, images: Iterable[StoredImage], coarse: CoarseLev
     Returns
     -------
     tuple of Finding
-        The place of each is that of its volume, ``0001/labels/organs``; or the subject's id.
+        The place of each is that of its volume, ``0001/organs``, or the subject's id.
     """
     by_role = {image.role: image for image in images}
     labels = {role: image for role, image in by_role.items() if layout.is_label(role)}
@@ -79,7 +79,7 @@ def check_subject(subject: str, images: Iterable[StoredImage], coarse: CoarseLev
         *_sides(labels, body),
         *(_outside(labels, coarse, body) if body is not None else ()),
     ]
-    flags = [warning(code, f"{subject}/{layout.volume_name(role)}", message) for code, role, message in found]
+    flags = [warning(code, f"{subject}/{role}", message) for code, role, message in found]
     if ct is not None and "pet" in by_role and (message := _apart(ct.grid, by_role["pet"].grid)):
         flags.append(warning("warning.views-apart", subject, message))
     return tuple(flags)

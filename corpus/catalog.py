@@ -155,7 +155,7 @@ def build_tables(subjects: Iterable[SubjectOutcome], corpus: CorpusInfo) -> dict
         Their corpus.
     """
     subjects = list(subjects)
-    volumes = [volume for subject in subjects for volume in _flagged(subject) if volume.image is not None]
+    volumes = [volume for subject in subjects for volume in subject.flagged_volumes if volume.image is not None]
     regions = [(volume, _image(volume), region) for volume in volumes for region in _image(volume).regions]
     return {
         "catalog": _table([_catalog_row(subject, corpus) for subject in subjects], _CATALOG),
@@ -175,14 +175,6 @@ def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
         pyarrow.json.ReadOptions(use_threads=False, block_size=2**24),
         pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
     )
-
-
-def _flagged(outcome: SubjectOutcome) -> Iterable[VolumeOutcome]:
-    # What was seen of a volume only once its subject was whole belongs to the volume all the same.
-    for volume in outcome.volumes:
-        place = f"{volume.subject}/{layout.volume_name(volume.role)}"
-        seen = tuple(finding for finding in outcome.quality if finding.place == place)
-        yield msgspec.structs.replace(volume, findings=(*volume.findings, *seen))
 
 
 def table_bytes(table: pa.Table) -> bytes:

@@ -343,6 +343,17 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
     objects: tuple[ObjectRecord, ...] = ()
 
     @property
+    def flagged_volumes(self) -> tuple[VolumeOutcome, ...]:
+        """The volumes, each with what was seen of it only once its subject was whole."""
+        seen: dict[str, tuple[Finding, ...]] = {}
+        for finding in self.quality:
+            seen[finding.place] = (*seen.get(finding.place, ()), finding)
+        return tuple(
+            msgspec.structs.replace(each, findings=each.findings + seen.get(f"{each.subject}/{each.role}", ()))
+            for each in self.volumes
+        )
+
+    @property
     def digests(self) -> dict[str, str]:
         """Digest of each stored volume, by role."""
         return {volume.role: volume.digest for volume in self.volumes if volume.image is not None}

@@ -93,7 +93,7 @@ def test_a_body_that_is_right_gives_no_alarm(phantom_mirror: Path, subject: str)
 @pytest.mark.parametrize("role", SIDED)
 def test_a_mirrored_map_is_seen_and_it_alone(body: Body, role: str) -> None:
     body.change(role, mirrored)
-    assert body.flags() == [("warning.label-side", f"0001/labels/{role}")]
+    assert body.flags() == [("warning.label-side", f"0001/{role}")]
 
 
 @pytest.mark.parametrize("role", SIDED)
@@ -101,7 +101,7 @@ def test_a_mirrored_map_is_seen_when_there_is_nothing_else(body: Body, role: str
     body.keep(role)
     assert body.flags() == []
     body.change(role, mirrored)
-    assert body.flags() == [("warning.label-side", f"0001/labels/{role}")]
+    assert body.flags() == [("warning.label-side", f"0001/{role}")]
 
 
 @pytest.mark.parametrize("kept", [("organs", "vertebrae"), ("organs", "ribs"), ("organs", "ct")])
@@ -111,7 +111,7 @@ def test_unpaired_organs_are_held_against_spine_pairs_or_body(body: Body, kept: 
     body.change("organs", lambda voxels: voxels, only=("liver", "spleen"))
     assert body.flags() == []
     body.change("organs", mirrored, only=("liver", "spleen"))
-    assert body.flags() == [("warning.label-side", "0001/labels/organs")]
+    assert body.flags() == [("warning.label-side", "0001/organs")]
 
 
 def test_without_any_midline_nothing_is_claimed(body: Body) -> None:
@@ -137,7 +137,7 @@ def test_two_swapped_kidneys_are_seen(body: Body) -> None:
         return np.where(voxels == left, right, np.where(voxels == right, left, voxels))
 
     body.change("organs", swap)
-    assert body.flags() == [("warning.label-side", "0001/labels/organs")]
+    assert body.flags() == [("warning.label-side", "0001/organs")]
 
 
 def test_crossed_hands_are_no_alarm(body: Body) -> None:
@@ -157,12 +157,12 @@ def test_crossed_hands_are_no_alarm(body: Body) -> None:
 
 def test_a_map_beside_the_body_is_seen(body: Body) -> None:
     body.change("ribs", lambda voxels: np.roll(voxels, 50, axis=1))
-    assert ("warning.label-outside", "0001/labels/ribs") in body.flags()
+    assert ("warning.label-outside", "0001/ribs") in body.flags()
 
 
 def test_a_map_whose_header_puts_it_elsewhere_is_seen(body: Body) -> None:
     body.move("cardiac", (0, 0, 2000))
-    assert body.flags() == [("warning.label-outside", "0001/labels/cardiac")]
+    assert body.flags() == [("warning.label-outside", "0001/cardiac")]
 
 
 def test_lungs_are_inside_the_body(body: Body) -> None:
@@ -206,7 +206,7 @@ def test_a_mirrored_file_is_converted_as_it_is_and_flagged_everywhere(corpus: Pa
     nib.save(nib.Nifti1Image(voxels, image.affine, image.header), path)
     settings = ConvertSettings(corpus=read_corpus(str(source)), roles=("ct", "organs", "vertebrae"))
     report = convert(str(source), str(tmp_path / "mirror"), settings, lambda _: None)
-    assert [f.place for f in report.warnings if f.code == "warning.label-side"] == ["0001/labels/organs"]
+    assert [f.place for f in report.warnings if f.code == "warning.label-side"] == ["0001/organs"]
     mirror = Mirror(str(tmp_path / "mirror"))
     assert "warning.label-side" in mirror.catalog.volume("0001", "organs")["warnings"]
     assert "warning.label-side" not in mirror.catalog.volume("0002", "organs")["warnings"]
@@ -215,5 +215,5 @@ def test_a_mirrored_file_is_converted_as_it_is_and_flagged_everywhere(corpus: Pa
     # Another run does nothing, and tells of it again.
     report = convert(str(source), str(tmp_path / "mirror"), settings, lambda _: None)
     assert report.converted == 0
-    assert [f.place for f in report.warnings if f.code == "warning.label-side"] == ["0001/labels/organs"]
+    assert [f.place for f in report.warnings if f.code == "warning.label-side"] == ["0001/organs"]
     assert layout.PRIVATE not in str(mirror.catalog.subjects)

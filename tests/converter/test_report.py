@@ -168,7 +168,7 @@ class TestPage:
         self, catalog: Catalog, phantom_mirror: Path
     ) -> None:
         outcome = completed_subjects(Store(str(phantom_mirror)))["0001"]
-        flag = warning("warning.label-side", "0001/labels/organs", "kidneys")
+        flag = warning("warning.label-side", "0001/organs", "kidneys")
         gap = warning("warning.volume-missing", "0001/pet")
         bad = failure(SourceError("source.not-3d", "four"), "ct.nii")
         volumes = (msgspec.structs.replace(outcome.volumes[0], findings=(bad,)), *outcome.volumes[1:])
@@ -179,7 +179,7 @@ class TestPage:
 
     def test_a_page_of_1600_rows_stays_small(self, catalog: Catalog) -> None:
         row = catalog.subjects["0001"]
-        flags = (warning("warning.label-side", "0001/labels/organs", "7 of 7 signs: " + "kidney " * 20),)
+        flags = (warning("warning.label-side", "0001/organs", "7 of 7 signs: " + "kidney " * 20),)
         page = render(
             catalog, [Entry({**row, "subject": f"{n:04d}"}, flags, f"pictures/{n:04d}.webp") for n in range(1600)]
         )
@@ -252,7 +252,7 @@ class TestBrowser:
         return found.stdout
 
     def test_the_filter_hides_rows_and_counts(self, catalog: Catalog, tmp_path: Path) -> None:
-        flag = (warning("warning.label-side", "0002/labels/organs", "kidneys"),)
+        flag = (warning("warning.label-side", "0002/organs", "kidneys"),)
         entries = [Entry(row, flag if subject == "0002" else (), "") for subject, row in catalog.subjects.items()]
         (tmp_path / "index.html").write_text(render(catalog, entries))
         text = self.dump(f"file://{tmp_path}/index.html#label-side", tmp_path, "--dump-dom")
