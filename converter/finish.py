@@ -96,7 +96,17 @@ def _checked(store: Store, subject: str, images: list[StoredImage]) -> tuple[Fin
 
 
 def read_coarsest(store: Store, subject: str, image: StoredImage) -> Coarse:
-    """Read the coarsest level of a stored volume."""
+    """Read the coarsest level of a stored volume.
+
+    Raises
+    ------
+    StoreError
+        What is there is not what was written.
+    """
     path = layout.array_path(image.path, len(image.levels) - 1)
     array = zarr.open_array(store.zarr(layout.store_key(subject)), path=path, mode="r", zarr_format=3)
-    return Coarse(np.asarray(array[:]), image.levels[-1].grid)
+    try:
+        voxels = np.asarray(array[:])
+    except ValueError as error:  # what zarr raises for a wrong checksum
+        raise StoreError("store.read-back", str(error), place=f"{layout.store_key(subject)}/{path}") from error
+    return Coarse(voxels, image.levels[-1].grid)
