@@ -104,6 +104,13 @@ def test_a_mirrored_map_is_seen_when_there_is_nothing_else(body: Body, role: str
     assert body.flags() == [("warning.label-side", f"0001/{role}")]
 
 
+def test_a_mirrored_spine_is_not_taken_for_the_midline(body: Body) -> None:
+    # Mirrored about the middle of a volume in which the patient does not lie in the middle.
+    body.change("vertebrae", lambda voxels: np.roll(mirrored(voxels), 25, axis=2))
+    flagged = [place for code, place in body.flags() if code == "warning.label-side"]
+    assert flagged == ["0001/vertebrae"]
+
+
 @pytest.mark.parametrize("kept", [("organs", "vertebrae"), ("organs", "ribs"), ("organs", "ct")])
 def test_unpaired_organs_are_held_against_spine_pairs_or_body(body: Body, kept: tuple[str, ...]) -> None:
     # Without kidneys and lungs, only the midline tells; from the spine, from paired ribs, or from the whole body.
