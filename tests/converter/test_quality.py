@@ -178,6 +178,21 @@ def test_lungs_are_inside_the_body(body: Body) -> None:
     assert body.flags() == []
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_cavity_that_the_scan_cuts_open_is_inside_in_every_voxel_order(
+    body: Body, axes: tuple[int, int, int]
+) -> None:
+    # As lungs in a scan that ends in the chest: walls all around, and no lid.
+    grid = Grid.of((20, 40, 40), np.diag([4, 4, 8, 1]))
+    hu, map_ = np.full(grid.shape_zyx, -1000, dtype=np.int16), np.zeros(grid.shape_zyx, dtype=np.uint8)
+    hu[:, 10:30, 10:30], hu[:, 12:28, 12:28], map_[:, 14:26, 14:26] = 0, -850, 1
+    body.keep("ct", "organs")
+    reorder = Reorder(axes)
+    for role, voxels in (("ct", hu), ("organs", map_)):
+        body.coarse[role] = Coarse(reorder.apply(voxels), grid.reordered(reorder))
+    assert body.flags() == []
+
+
 @pytest.mark.parametrize(("mm", "seen"), [(0, False), (300, False), (800, True), (5000, True)])
 def test_fields_of_view_that_hardly_overlap(body: Body, mm: float, seen: bool) -> None:
     body.move("pet", (0, 0, mm))
