@@ -97,9 +97,7 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     done = _sound(store, completed_subjects(store))
     _correct_licences(store, done, infos, settings.corpus)
     listen = recorder = Recorder(listen)
-    schedule = Schedule(
-        store, settings.corpus, settings.roles, ome_version, listen, pictures=settings.pictures
-    )
+    schedule = Schedule(store, settings.corpus, settings.roles, ome_version, listen, pictures=settings.pictures)
     schedule.failures += [*inventory.findings, *sheet_findings]
     schedule.warnings += check_label_files(inventory)
     schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
