@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 import msgspec
 
@@ -14,6 +13,7 @@ from converter.finish import finish_subject
 from converter.inventory import Inventory, inner_path, take_inventory
 from converter.labelfile import check_label_files
 from converter.publish import completed_subjects, publish, unpublish
+from converter.report import REPORT_KEY, PageFolder, Recorder, document, write_page
 from converter.run import executor
 from converter.schedule import Schedule
 from converter.source import read_small
@@ -25,8 +25,6 @@ from corpus.errors import LayoutError, SettingsError, SourceError, VoxshelfError
 from corpus.findings import Finding, failure, warning
 from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, to_json
 from corpus.stores import Store
-
-REPORT_KEY: Final = f"{layout.PRIVATE}/report.json"
 
 
 class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +46,8 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
         Convert selected subjects anew, after taking them out of the tables.
     ome_version
         Version of OME-Zarr of the metadata; None for that of the mirror, which for a new one is the default.
+    pictures
+        Draw each subject for the report page.
     corpus
         Name, release and citation.
     """
@@ -59,6 +59,7 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: str | None = None
     overwrite: bool = False
     ome_version: str | None = None
+    pictures: bool = True
     corpus: CorpusInfo
 
 
@@ -95,7 +96,8 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         unpublish(store, selected, settings.corpus)
     done = _sound(store, completed_subjects(store))
     _correct_licences(store, done, infos, settings.corpus)
-    schedule = Schedule(store, settings.corpus, settings.roles, ome_version, listen)
+    listen = recorder = Recorder(listen)
+    schedule = Schedule(store, settings.corpus, settings.roles, ome_version, listen, pictures=settings.pictures)
     schedule.failures += [*inventory.findings, *sheet_findings]
     schedule.warnings += check_label_files(inventory)
     schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
@@ -108,8 +110,18 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     mirror = publish(store, settings.corpus)
     schedule.warnings += mixed_releases(read_catalog(store))
     listen(Published(mirror.subjects, mirror.licenses))
-    report = schedule.report(mirror)
-    store.put(REPORT_KEY, to_json(report))
+    report = recorder.completed(schedule.report(mirror))
+    return _left(store, report)
+
+
+def _left(store: Store, report: Report) -> Report:
+    # The mirror is published: a page that cannot be made must not look like a run that failed.
+    try:
+        write_page(store, completed_subjects(store), PageFolder(store))
+    except Exception as error:  # noqa: BLE001  # as above
+        told = warning("warning.report-page", layout.PRIVATE, f"{type(error).__name__}: {error}")
+        report = msgspec.structs.replace(report, warnings=(*report.warnings, told))
+    store.put(REPORT_KEY, to_json(document(report)))
     return report
 
 

@@ -61,6 +61,10 @@ class Report(msgspec.Struct, frozen=True):
         Subjects in the published tables.
     licenses
         Their number by SPDX id.
+    volumes
+        What became of each volume that was worked on.
+    seconds
+        Wall time of the run.
     """
 
     converted: int
@@ -69,3 +73,5 @@ class Report(msgspec.Struct, frozen=True):
     warnings: tuple[Finding, ...]
     subjects: int
     licenses: dict[str, int]
+    volumes: tuple[VolumeDone, ...] = ()
+    seconds: float = 0.0

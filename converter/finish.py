@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
+import zarr
 
 from converter.documents import image_objects, subject_objects
 from converter.plan import meaning_of
+from converter.quality import Coarse, check_subject
 from converter.write import RecordedStore, missing_objects
 from corpus import layout
 from corpus.errors import StoreError
-from corpus.findings import Finding
+from corpus.findings import Finding, warning
 from corpus.labels import families
-from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, VolumeOutcome, to_json
+from corpus.models import CorpusInfo, StoredImage, SubjectInfo, SubjectOutcome, VolumeOutcome, to_json
 from corpus.stores import Store
 
 
@@ -52,7 +55,8 @@ def finish_subject(
     if images:
         for key, data in subject_objects(images, info, corpus, _one_version(volumes)).items():
             recorded.put(key, data)
-    outcome = SubjectOutcome(info=info, volumes=volumes, findings=findings, objects=recorded.records)
+    quality = _checked(store, info.subject, [volume.image for volume in volumes if volume.image is not None])
+    outcome = SubjectOutcome(info=info, volumes=volumes, findings=findings, quality=quality, objects=recorded.records)
     store.put(layout.subject_outcome_key(info.subject), to_json(outcome))
     return outcome
 
@@ -80,3 +84,29 @@ def _told_anew(volume: VolumeOutcome, info: SubjectInfo, store: Store) -> Volume
 def _one_version(volumes: tuple[VolumeOutcome, ...]) -> str:
     (version,) = {volume.image.ome_version for volume in volumes if volume.image is not None}
     return version
+
+
+def _checked(store: Store, subject: str, images: list[StoredImage]) -> tuple[Finding, ...]:
+    # A store that fails stops the subject, as ever: its flags must not depend on the weather.
+    coarse = {image.role: read_coarsest(store, subject, image) for image in images}
+    try:
+        return check_subject(subject, images, coarse)
+    except Exception as error:  # noqa: BLE001  # an odd volume must never keep a subject from being published
+        return (warning("warning.not-checked", subject, f"{type(error).__name__}: {error}"),)
+
+
+def read_coarsest(store: Store, subject: str, image: StoredImage) -> Coarse:
+    """Read the coarsest level of a stored volume.
+
+    Raises
+    ------
+    StoreError
+        What is there is not what was written.
+    """
+    path = layout.array_path(image.path, len(image.levels) - 1)
+    array = zarr.open_array(store.zarr(layout.store_key(subject)), path=path, mode="r", zarr_format=3)
+    try:
+        voxels = np.asarray(array[:])
+    except ValueError as error:  # what zarr raises for a wrong checksum
+        raise StoreError("store.read-back", str(error), place=f"{layout.store_key(subject)}/{path}") from error
+    return Coarse(voxels, image.levels[-1].grid)

@@ -89,6 +89,7 @@ def unpublish(store: Store, subjects: list[str], corpus: CorpusInfo) -> None:
     """
     for subject in subjects:
         store.delete(f"{layout.PRIVATE}/outcomes/{subject}")
+        store.delete(layout.picture_key(subject))
     if store.exists(layout.MIRROR_JSON):
         publish(store, corpus)
     for subject in subjects:

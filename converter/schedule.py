@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from converter.events import Listener, Planned, Report, SubjectDone, VolumeDone
@@ -10,6 +11,7 @@ from converter.finish import finish_subject
 from converter.inventory import SubjectFiles
 from converter.nifti import VolumeHeader
 from converter.plan import VolumePlan, digest_of, plan_volume
+from converter.report import PageFolder, add_picture
 from converter.source import peek_header
 from converter.suv import suv_of
 from converter.write import recorded_outcome, write_volume
@@ -73,9 +75,15 @@ def complete_subject(
     corpus: CorpusInfo,
     volumes: tuple[VolumeOutcome, ...],
     findings: tuple[Finding, ...],
+    *,
+    pictures: bool,
 ) -> SubjectOutcome:
-    """Finish one subject. Runs on a worker."""
-    return finish_subject(Store(mirror_url), info, corpus, volumes, findings)
+    """Finish one subject, and draw it for the report page. Runs on a worker."""
+    store = Store(mirror_url)
+    outcome = finish_subject(store, info, corpus, volumes, findings)
+    if pictures:
+        add_picture(store, info.subject, PageFolder(store))
+    return outcome
 
 
 def _failed(subject: str, role: str, digest: str, finding: Finding) -> VolumeOutcome:
@@ -97,6 +105,8 @@ class Schedule:
         Of the mirror.
     listen
         Called with each event.
+    pictures
+        Draw each subject that is finished.
 
     Attributes
     ----------
@@ -105,7 +115,14 @@ class Schedule:
     """
 
     def __init__(
-        self, store: Store, corpus: CorpusInfo, roles: tuple[str, ...], ome_version: str, listen: Listener
+        self,
+        store: Store,
+        corpus: CorpusInfo,
+        roles: tuple[str, ...],
+        ome_version: str,
+        listen: Listener,
+        *,
+        pictures: bool = True,
     ) -> None:
         self._store = store
         self._recorded = frozenset(store.keys(f"{layout.PRIVATE}/outcomes"))
@@ -113,6 +130,7 @@ class Schedule:
         self._roles = roles
         self._ome_version = ome_version
         self._listen = listen
+        self._complete = partial(complete_subject, pictures=pictures)
         self._subjects: dict[str, _Subject] = {}
         self._todo: list[tuple[str, list[str]]] = []
         self._already = 0
@@ -149,6 +167,8 @@ class Schedule:
         if missing or unfinished or done is None or (done.info, done.findings) != (info, subject.findings):
             self._subjects[files.subject] = subject
             self._todo.append((files.subject, missing))
+        else:
+            self.warnings += done.quality
 
     def work(self, place: Executor) -> None:
         """Run all jobs; returns when the last one is done."""
@@ -243,7 +263,8 @@ class Schedule:
     def _took(self, place: Executor, name: str, result: Any) -> int:
         """Take in a result, and return how many jobs followed from it."""
         if isinstance(result, SubjectOutcome):
-            self._listen(SubjectDone(result.info.subject, result.findings))
+            self.warnings += result.quality
+            self._listen(SubjectDone(result.info.subject, (*result.findings, *result.quality)))
             return 0
         role, _, subject = name.partition(" ")
         state = self._subjects[subject]
@@ -280,7 +301,7 @@ class Schedule:
     def _submit_finish(self, place: Executor, state: _Subject) -> None:
         volumes = tuple(state.outcomes[role] for role in layout.roles() if role in state.outcomes)
         arguments = (self._store.url, state.info, self._corpus, volumes, state.findings)
-        place.submit(f"finish {state.info.subject}", complete_subject, *arguments)
+        place.submit(f"finish {state.info.subject}", self._complete, *arguments)
 
 
 def _finding_of(error: Any, place: str) -> Finding:

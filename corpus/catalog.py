@@ -42,6 +42,7 @@ _CATALOG: Final = pa.schema(
         "has_pet": pa.bool_(),
         "families_present": _TEXTS,
         "gaps": _TEXTS,
+        "warnings": _TEXTS,
         "store": pa.string(),
         "bytes": pa.int64(),
     }
@@ -154,7 +155,7 @@ def build_tables(subjects: Iterable[SubjectOutcome], corpus: CorpusInfo) -> dict
         Their corpus.
     """
     subjects = list(subjects)
-    volumes = [volume for subject in subjects for volume in subject.volumes if volume.image is not None]
+    volumes = [volume for subject in subjects for volume in subject.flagged_volumes if volume.image is not None]
     regions = [(volume, _image(volume), region) for volume in volumes for region in _image(volume).regions]
     return {
         "catalog": _table([_catalog_row(subject, corpus) for subject in subjects], _CATALOG),
@@ -320,6 +321,7 @@ def _bytes(objects: Iterable[Any]) -> int:
 def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
     info = outcome.info
     stored = {volume.role for volume in outcome.volumes if volume.image is not None}
+    own = [*outcome.findings, *(finding for finding in outcome.quality if finding.place == info.subject)]
     return {
         **{name: value for name, value in msgspec.structs.asdict(info).items() if name in _CATALOG.names},
         "attribution": info.attribution or None,
@@ -330,6 +332,7 @@ def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
         "has_pet": "pet" in stored,
         "families_present": [role for role in layout.roles() if layout.is_label(role) and role in stored],
         "gaps": [layout.volume_name(role) for role in layout.roles() if role not in stored],
+        "warnings": list(dict.fromkeys(finding.code for finding in own)),
         "store": layout.store_key(info.subject),
         "bytes": _bytes(outcome.objects) + sum(_bytes(volume.objects) for volume in outcome.volumes),
     }

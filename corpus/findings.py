@@ -74,6 +74,33 @@ WARNINGS: Final[dict[str, Code]] = {
         "The header does not say the spatial unit; millimetres are assumed.", "Check the spacing."
     ),
     "warning.non-finite": Code("Some voxels are NaN or infinite.", "They are kept, and left out of the statistics."),
+    "warning.label-side": Code(
+        "Structures of the label map lie on the wrong side of the patient.",
+        "Look at the picture: a map that was given another file's geometry is mirrored, and so is, rarely, a person.",
+    ),
+    "warning.label-outside": Code(
+        "Most of the label map lies outside the body that the CT shows.",
+        "Look at the picture: the map is shifted, turned over, or another subject's.",
+    ),
+    "warning.views-apart": Code(
+        "The fields of view of CT and PET overlap hardly or not at all.",
+        "Check that both are of one examination, and their positions.",
+    ),
+    "warning.hu-range": Code(
+        "The CT's values are not those of a body in Hounsfield units.",
+        "The intercept was probably lost (1024 too much), or the values were clipped; compare with the DICOM series.",
+    ),
+    "warning.intensity-unit": Code(
+        "The physical unit of the intensities is not known.",
+        "Compare volumes by ratios only; for a PET, the Units column of the spreadsheets says it.",
+    ),
+    "warning.report-page": Code(
+        "The report page could not be written; the mirror itself is published.",
+        "Make the page with `voxshelf report MIRROR`, which says what is wrong.",
+    ),
+    "warning.not-checked": Code(
+        "The quality checks of the subject could not be made.", "Please report it with the message."
+    ),
 }
 """What a volume may be marked with although it was converted."""
 

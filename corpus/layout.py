@@ -15,6 +15,8 @@ CROISSANT_JSON: Final = "croissant.json"
 TABLES: Final = ("catalog", "volumes", "regions")
 PRIVATE: Final = ".voxshelf"
 """Folder of the converter: outcome records and reports. No reader needs it, no server shows it."""
+REPORT: Final = f"{PRIVATE}/report"
+"""Folder of the report page."""
 
 SUBJECTS: Final = "subjects"
 STORE_SUFFIX: Final = ".ome.zarr"
@@ -51,6 +53,11 @@ def subject_outcome_key(subject: str) -> str:
 def settings_key() -> str:
     """Return the key of the settings that all volumes of a mirror share; it is written before the first of them."""
     return f"{PRIVATE}/settings.json"
+
+
+def picture_key(subject: str) -> str:
+    """Return the key of a subject's picture on the report page."""
+    return f"{REPORT}/pictures/{subject}.webp"
 
 
 def roles() -> tuple[str, ...]:

@@ -330,6 +330,8 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
         What became of each volume, failures included.
     findings
         Gaps and warnings of the subject itself.
+    quality
+        What looks wrong in the voxels (`converter.quality`); its places name the volumes.
     objects
         Metadata documents that complete the store; the root is the last.
     """
@@ -337,7 +339,19 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
     info: SubjectInfo
     volumes: tuple[VolumeOutcome, ...]
     findings: tuple[Finding, ...] = ()
+    quality: tuple[Finding, ...] = ()
     objects: tuple[ObjectRecord, ...] = ()
+
+    @property
+    def flagged_volumes(self) -> tuple[VolumeOutcome, ...]:
+        """The volumes, each with what was seen of it only once its subject was whole."""
+        seen: dict[str, tuple[Finding, ...]] = {}
+        for finding in self.quality:
+            seen[finding.place] = (*seen.get(finding.place, ()), finding)
+        return tuple(
+            msgspec.structs.replace(each, findings=each.findings + seen.get(f"{each.subject}/{each.role}", ()))
+            for each in self.volumes
+        )
 
     @property
     def digests(self) -> dict[str, str]:

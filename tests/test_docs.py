@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import typing
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from converter.events import Event, Report
+from converter.report import closing_event, document
 from corpus.errors import CODES
 from corpus.findings import WARNINGS
 from docs.generate import PAGES
@@ -38,6 +41,17 @@ def test_every_route_and_setting_is_documented(tmp_path: Path) -> None:
     assert [route for route in sorted(filter(None, routes)) if f"`{route.replace(':path', '')}`" not in page] == []
     fields = [field.name for field in msgspec.structs.fields(ServiceSettings)]
     assert [name for name in fields if f"`{name}`" not in page] == []
+
+
+def test_every_field_of_every_event_is_documented() -> None:
+    page = (ROOT / "docs/reports.md").read_text()
+    rows = {line.split("|")[1].strip(" `"): line for line in page.split("## Events")[1].splitlines() if "|" in line}
+    for event in typing.get_args(Event):
+        fields = [field.name for field in msgspec.structs.fields(event)]
+        assert [name for name in fields if f"`{name}`" not in rows[event.__struct_config__.tag]] == []
+    told = closing_event(Report(0, 0, (), (), 0, {}))
+    assert [name for name in told if name != "type" and f"`{name}`" not in rows["report"]] == []
+    assert [name for name in document(Report(0, 0, (), (), 0, {})) if f"`{name}`" not in page] == []
 
 
 def test_every_code_that_the_code_raises_is_in_the_table() -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -103,6 +104,7 @@ class TestRoundTrip:
             "has_pet": True,
             "families_present": FAMILIES,
             "gaps": [],
+            "warnings": [],
             "store": "subjects/0002.ome.zarr",
             "bytes": 9 * 1000 + 77,
         }
@@ -225,7 +227,26 @@ class TestRows:
         tables = build_tables([outcome], corpus_info)
         (row,) = tables["volumes"].to_pylist()
         assert row["warnings"] == ["warning.non-finite", "warning.oblique"]
-        assert row["bytes"] == tables["catalog"].to_pylist()[0]["bytes"] == 12
+
+    def test_a_flag_is_with_what_it_is_about(
+        self,
+        make_image: Callable[..., StoredImage],
+        make_subject: Callable[..., SubjectOutcome],
+        corpus_info: CorpusInfo,
+    ) -> None:
+        outcome = msgspec.structs.replace(
+            make_subject("0001", [make_image("ct"), make_image("pet")]),
+            findings=(warning("warning.volume-missing", "0001/ribs"), warning("warning.volume-missing", "0001/organs")),
+            quality=(
+                warning("warning.intensity-unit", "0001/pet"),
+                warning("warning.views-apart", "0001"),
+                warning("warning.not-checked", "0001"),
+            ),
+        )
+        tables = build_tables([outcome], corpus_info)
+        assert [row["warnings"] for row in tables["volumes"].to_pylist()] == [[], ["warning.intensity-unit"]]
+        own = ["warning.volume-missing", "warning.views-apart", "warning.not-checked"]
+        assert tables["catalog"].to_pylist()[0]["warnings"] == own
 
     def test_a_license_is_never_null(self, catalog: Catalog) -> None:
         assert [row["license"] for row in catalog.subjects.values()] == ["CC-BY-4.0", "CC-BY-NC-4.0", "unknown"]

@@ -86,3 +86,13 @@ def test_a_slope_and_an_intercept_reach_plain_xarray(mirror: Path) -> None:
         tree = xr.open_datatree(mirror / f"subjects/{subject}.ome.zarr", engine="zarr")
         expected = nib.load(CORPUS / f"imaging-data/images/{folder}/{subject}.nii.gz").get_fdata()  # type: ignore[attr-defined]
         np.testing.assert_allclose(tree[f"{image}/scale0/{image}"].values, expected.transpose(), rtol=1e-6)
+
+
+def test_the_flags_raise_no_false_alarm(listed: dict[str, dict[str, Any]], opened: Mirror) -> None:
+    # One of them is right: nothing says in which unit the PET of the phantom of spheres is.
+    flags = {"label-side", "label-outside", "views-apart", "hu-range", "intensity-unit", "not-checked"}
+    codes = {f"warning.{flag}" for flag in flags}
+    assert {place: codes & set(row["warnings"]) for place, row in listed.items() if codes & set(row["warnings"])} == {
+        "0008/pet": {"warning.intensity-unit"}
+    }
+    assert not any(codes & set(row["warnings"]) for row in opened.catalog.subjects.values())

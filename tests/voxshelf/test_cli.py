@@ -83,6 +83,29 @@ def test_json_of_convert_is_one_event_a_line(voxshelf: Run, corpus: Path, tmp_pa
     assert (kinds[0], kinds[-2:]) == ("planned", ["published", "report"])
     assert sorted(kinds[1:-2]) == ["subject"] * 4 + ["volume"] * 4
     assert events[-1]["converted"] == 4
+    assert events[-1]["totals"]["volumes_stored"] == 4
+
+
+def test_convert_leaves_a_report_and_says_how_fast_it_was(voxshelf: Run, corpus: Path, tmp_path: Path) -> None:
+    arguments = ["convert", corpus, tmp_path / "m", "--workers", "0", "--volumes", "ribs", "--subjects", "0001"]
+    done = voxshelf(*arguments, "--report", tmp_path / "r.json", "--no-pictures")
+    assert "0001/labels/ribs" in done.stdout
+    assert "MB of source a second" in done.stdout
+    assert "report/index.html" in done.stderr
+    told = (tmp_path / "r.json").read_bytes()
+    assert told == (tmp_path / "m/.voxshelf/report.json").read_bytes()
+    assert json.loads(told)["totals"]["volumes_stored"] == 1
+    assert "no picture" in (tmp_path / "m/.voxshelf/report/index.html").read_text()
+    done = voxshelf(*arguments, "--report", tmp_path, status=2)
+    assert "settings.option" in done.stderr
+
+
+def test_report_draws_what_is_missing(voxshelf: Run, mirror: Path, tmp_path: Path) -> None:
+    text = voxshelf("report", mirror, "--out", tmp_path / "look").stdout
+    assert f"4 subjects in {tmp_path}/look/index.html" in text
+    assert len(list((tmp_path / "look/pictures").iterdir())) == 4
+    told = json.loads(voxshelf("report", mirror, "--out", tmp_path / "look", "--json").stdout)
+    assert told == {"subjects": 4, "page": f"{tmp_path}/look/index.html", "without_picture": []}
 
 
 def test_info_of_a_mirror_and_of_a_subject(voxshelf: Run, mirror: Path) -> None:
@@ -134,6 +157,7 @@ def test_upgrade_changes_the_version_that_info_shows(voxshelf: Run, mirror: Path
         (["export", "MIRROR", "0001", "mr", "x.nii"], 6, "not-found.volume"),
         (["export", "MIRROR", "0001", "ct", "x.nii", "--bbox-mm", "1,2,3"], 2, "settings.option"),
         (["verify", "gopher://x"], 2, "settings.url"),
+        (["report", "nowhere"], 5, "layout.not-a-mirror"),
         (["nonsense"], 2, "No such command"),
     ],
 )

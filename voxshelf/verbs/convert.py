@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
 import msgspec
@@ -12,12 +13,16 @@ import msgspec
 from converter.convert import ConvertSettings, convert, parse_subjects
 from converter.corpusfile import read_corpus
 from converter.events import Event, Planned, Report, VolumeDone
+from converter.report import closing_event, document, slowest, totals
 from corpus import layout
 from corpus.errors import SettingsError
 from corpus.licenses import LICENSES
+from corpus.models import to_json
 from corpus.ome import VERSIONS
 from voxshelf import options
-from voxshelf.display import WorkBar, console, print_findings, print_json
+from voxshelf.display import WorkBar, console, print_findings, print_json, print_table, size_text
+
+_SLOWEST: Final = 5
 
 
 @click.command()
@@ -37,12 +42,15 @@ from voxshelf.display import WorkBar, console, print_findings, print_json
     help="OME-Zarr version of the metadata; the arrays are the same. Default: the mirror's, 0.5 for a new one.",
 )
 @click.option("--release", metavar="TEXT", help="Release of the corpus, for example 2025; it is kept in the tables.")
+@click.option("--no-pictures", is_flag=True, help="Leave the pictures of subjects out of the report page.")
+@click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Write report.json here as well.")
 @options.as_json
-def command(source: str, mirror: str, *, as_json: bool, **choices: Any) -> None:
+def command(source: str, mirror: str, *, report: Path | None, no_pictures: bool, as_json: bool, **choices: Any) -> None:
     """Turn the corpus SRC into the mirror MIRROR.
 
     SRC and MIRROR are folders, or URLs such as s3://bucket/prefix. Run it again at any time: it does only what is
     missing, and goes on where it was stopped. A file that is bad is reported and left out; everything else goes on.
+    In the end .voxshelf/report.json tells what was done, and .voxshelf/report/index.html shows each subject.
 
     \b
     Examples:
@@ -52,7 +60,7 @@ def command(source: str, mirror: str, *, as_json: bool, **choices: Any) -> None:
 
     Exit status: 0 all done, 1 some volumes failed and are listed.
     """
-    settings = _settings(source, **choices)
+    settings = msgspec.structs.replace(_settings(source, **choices), pictures=not no_pictures)
     with WorkBar("converting") as bar:
 
         def listen(event: Event) -> None:
@@ -64,12 +72,14 @@ def command(source: str, mirror: str, *, as_json: bool, **choices: Any) -> None:
             elif isinstance(event, VolumeDone):
                 bar.advance(event.source_bytes, failed=not event.stored)
 
-        report = convert(source, mirror, settings, listen)
+        done = convert(source, mirror, settings, listen)
+    if report is not None:
+        _write_report(report, done)
     if as_json:
-        print_json({"type": "report", **msgspec.to_builtins(report)})
+        print_json(closing_event(done))
     else:
-        _print_report(report, mirror)
-    sys.exit(1 if report.failures else 0)
+        _print_report(done, mirror)
+    sys.exit(1 if done.failures else 0)
 
 
 def _settings(
@@ -113,12 +123,40 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def _write_report(path: Path, report: Report) -> None:
+    try:
+        path.write_bytes(to_json(document(report)))
+    except OSError as error:
+        raise SettingsError("settings.option", f"cannot be written: {error}", place="--report") from error
+
+
 def _print_report(report: Report, mirror: str) -> None:
     print_findings("Failed", report.failures)
     print_findings("Worth a look", report.warnings)
+    if report.volumes:
+        _print_speed(report)
     licenses = ", ".join(f"{spdx} {count}" for spdx, count in report.licenses.items())
     console().print(
         f"{report.converted} volumes converted, {report.already} were there, {len(report.failures)} failures; "
         f"{report.subjects} subjects published in {mirror} ({licenses})",
         markup=False,
     )
+    _say(f"look over all subjects in {mirror.rstrip('/')}/{layout.REPORT}/index.html")
+
+
+def _print_speed(report: Report) -> None:
+    rows = [
+        (f"{volume.subject}/{layout.volume_name(volume.role)}", f"{volume.seconds:.1f}", *_sizes(volume))
+        for volume in slowest(report)[:_SLOWEST]
+    ]
+    print_table("Slowest", ["volume", "seconds", "source", "stored"], rows)
+    sums = totals(report)
+    console().print(
+        f"{size_text(sums['source_bytes'])} in, {size_text(sums['stored_bytes'])} out, {sums['seconds']:.1f} s"
+        f" ({sums['mb_per_s']} MB of source a second)",
+        markup=False,
+    )
+
+
+def _sizes(volume: VolumeDone) -> tuple[str, str]:
+    return size_text(volume.source_bytes), size_text(volume.stored_bytes)

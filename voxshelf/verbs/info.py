@@ -56,7 +56,7 @@ def _show_subject(mirror: Mirror, subject: str, *, as_json: bool) -> None:
         print_json({"subject": row, "volumes": volumes, "regions": regions})
         return
     out = console()
-    for name in ("subject", "license", "attribution", "indication", "sex", "age_years", "gaps", "store"):
+    for name in ("subject", "license", "attribution", "indication", "sex", "age_years", "gaps", "warnings", "store"):
         out.print(f"{name:12} {row[name]}", markup=False)
     columns = ["volume", "shape_zyx", "spacing_mm_zyx", "orientation", "dtype", "units", "levels", "bytes", "warnings"]
     print_table("\nVolumes", columns, [[_cell(volume, column) for column in columns] for volume in volumes])
