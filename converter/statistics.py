@@ -49,12 +49,18 @@ class IntensityStatistics:
         """Return the statistics in physical units."""
         if not self._count:
             return Statistics(None, None, None, self._non_finite, None)
-        sample = _physical(np.concatenate(self._sample).astype(np.float64), scaling)
-        sample = sample[np.isfinite(sample)]
-        high = float(np.percentile(sample, _HIGH_PERCENT)) if sample.size else None
+        high = _high(np.concatenate(self._sample), scaling)
         ends = sorted(_physical(float(v), scaling) for v in (min(self._low), max(self._high)))
         mean = _physical(self._sum / self._count, scaling)
         return Statistics(ends[0], ends[1], mean, self._non_finite, high)
+
+
+def _high(sample: Voxels, scaling: Scaling) -> float | None:
+    # In stored numbers, which take a fraction of the memory: scaling keeps their order, or turns it round.
+    if sample.dtype.kind == "f":
+        sample = sample[np.isfinite(sample)]
+    percent = _HIGH_PERCENT if scaling.slope > 0 else 100 - _HIGH_PERCENT
+    return _physical(float(np.percentile(sample, percent, overwrite_input=True)), scaling) if sample.size else None
 
 
 def _physical[T: float | Voxels](stored: T, scaling: Scaling) -> T:
