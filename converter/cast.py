@@ -19,12 +19,12 @@ class DoesNotFitError(Exception):
     """A voxel would not survive in the type that was tried: the volume has to be read again for the next one."""
 
 
-def stored_types(role: str, dtype_source: str, *, is_label: bool) -> tuple[str, ...]:
+def stored_types(kind: str | None, dtype_source: str, *, is_label: bool) -> tuple[str, ...]:
     """Return the voxel types to try, narrowest first; the last one always fits.
 
     Parameters
     ----------
-    role
+    kind
         Only a CT is tried as int16 when it is stored as whole numbers in a float: Hounsfield units are such.
     dtype_source
         Voxel type of the file, for example ``<f4``.
@@ -36,7 +36,7 @@ def stored_types(role: str, dtype_source: str, *, is_label: bool) -> tuple[str, 
         return _LABEL_TYPES
     own = source.newbyteorder("=").name
     types = []
-    if source.itemsize > 2 and (role == "ct" or source.kind in "iu"):
+    if source.itemsize > 2 and (kind == "ct" or source.kind in "iu"):
         types.append("int16")
     if source.itemsize == 8:
         types.append("float32" if source.kind == "f" else "int32")

@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from converter.inventory import Inventory
-from corpus import layout
 from corpus.catalog import Catalog
+from corpus.contents import ENHANCE_PET, Contents
 from corpus.findings import Finding, warning
 from corpus.models import SubjectInfo
 
@@ -78,7 +78,12 @@ class Census(msgspec.Struct, frozen=True):
     licenses: dict[str, int]
 
 
-def take_census(inventory: Inventory, infos: Mapping[str, SubjectInfo], release: str | None = None) -> Census:
+def take_census(
+    inventory: Inventory,
+    infos: Mapping[str, SubjectInfo],
+    release: str | None = None,
+    contents: Contents = ENHANCE_PET,
+) -> Census:
     """Count a source.
 
     Parameters
@@ -89,11 +94,13 @@ def take_census(inventory: Inventory, infos: Mapping[str, SubjectInfo], release:
         What the spreadsheets say of each subject.
     release
         The release it should be; None to tell it from the ids.
+    contents
+        What the corpus may have; only of ENHANCE.PET the releases are known.
     """
-    guess = None if release else _guess(inventory)
+    guess = None if release or contents != ENHANCE_PET else _guess(inventory)
     expected = RELEASES.get(release or guess or "")
     ids = [f"{number:04d}" for number in range(1, expected + 1)] if expected else [*inventory.subjects]
-    volumes = {layout.volume_name(role): _count(inventory, role, ids) for role in layout.roles()}
+    volumes = {contents.volume_name(role): _count(inventory, role, ids) for role in contents.roles}
     return Census(
         release=release or guess,
         guessed=guess is not None,

@@ -8,10 +8,13 @@ import msgspec
 
 from converter import sheets
 from converter.census import mixed_releases
+from converter.corpusfile import fixed_license
+from converter.description import ENHANCE_PET, Description, remember
 from converter.events import Listener, Published, Report
 from converter.finish import finish_subject
 from converter.inventory import Inventory, inner_path, take_inventory
 from converter.labelfile import check_label_files
+from converter.names import Names
 from converter.publish import completed_subjects, publish, unpublish
 from converter.report import REPORT_KEY, PageFolder, Recorder, document, write_page
 from converter.run import executor
@@ -37,7 +40,7 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
     licenses
         SPDX ids; None for all.
     roles
-        Volumes to convert.
+        Volumes to convert; None for all.
     workers
         0 for this process, else worker processes of a local cluster.
     scheduler
@@ -49,18 +52,21 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
     pictures
         Draw each subject for the report page.
     corpus
-        Name, release and citation.
+        Name, release, citation and contents.
+    description
+        How its files are named, and what its spreadsheets mean.
     """
 
     subjects: frozenset[str] | None = None
     licenses: frozenset[str] | None = None
-    roles: tuple[str, ...] = layout.roles()
+    roles: tuple[str, ...] | None = None
     workers: int = 0
     scheduler: str | None = None
     overwrite: bool = False
     ome_version: str | None = None
     pictures: bool = True
     corpus: CorpusInfo
+    description: Description = ENHANCE_PET
 
 
 def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen: Listener) -> Report:
@@ -88,18 +94,21 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         The source cannot be listed, or the mirror cannot be published.
     """
     store = Store(mirror_url)
-    inventory = take_inventory(source_url)
-    infos, sheet_findings = read_infos(inventory, settings.corpus.name)
+    inventory = take_inventory(source_url, settings.description)
+    infos, sheet_findings = read_infos(inventory, settings.corpus.name, settings.description)
     selected = _select(inventory, infos, settings)
+    remember(store, settings.description)
     ome_version = agreed_version(store, settings.ome_version)
     if settings.overwrite:
         unpublish(store, selected, settings.corpus)
-    done = _sound(store, completed_subjects(store))
+    done = _sound(store, completed_subjects(store), settings.corpus)
     _correct_licences(store, done, infos, settings.corpus)
     listen = recorder = Recorder(listen)
-    schedule = Schedule(store, settings.corpus, settings.roles, ome_version, listen, pictures=settings.pictures)
+    roles = settings.roles or settings.corpus.contents.roles
+    schedule = Schedule(store, settings.corpus, roles, ome_version, listen, pictures=settings.pictures)
     schedule.failures += [*inventory.findings, *sheet_findings]
-    schedule.warnings += check_label_files(inventory)
+    if settings.corpus.own_contents is None:
+        schedule.warnings += check_label_files(inventory)
     schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
     broken = _finish_upgrade(store, done, ome_version, settings.corpus)
     schedule.failures += broken.values()
@@ -125,26 +134,32 @@ def _left(store: Store, report: Report) -> Report:
     return report
 
 
-def read_infos(inventory: Inventory, corpus_name: str) -> tuple[dict[str, SubjectInfo], list[Finding]]:
+def read_infos(
+    inventory: Inventory, corpus_name: str, description: Description = ENHANCE_PET
+) -> tuple[dict[str, SubjectInfo], list[Finding]]:
     """Return what the spreadsheets say of each subject, and what is wrong with the spreadsheets.
 
-    Without a readable sheet every licence is unknown.
+    Without a readable sheet, a licence that follows the institution is unknown.
     """
-    rows: dict[str, dict[str, sheets.Row]] = {"ct": {}, "pet": {}}
+    rows: dict[str, dict[str, sheets.Row]] = {sheet.kind: {} for sheet in description.sheets}
     findings = []
+    names = Names(description)
     for sheet in inventory.sheets:
-        # Sheets of one kind that contradict each other prove as little as two rows that do.
-        kind = "ct" if inner_path(sheet).name.casefold().startswith("ct") else "pet"
+        rule = names.sheet(inner_path(sheet))
+        if rule is None:
+            raise AssertionError("the inventory lists what is a sheet by these rules")
         try:
-            rows[kind] = sheets.combined(rows[kind], sheets.read_sheet(read_small(sheet), sheet.name))
+            read = sheets.read_sheet(read_small(sheet), sheet.name, rule, description.subject)
         except SourceError as error:
             findings.append(failure(error, sheet.name))
-    infos = {
-        subject: sheets.describe_subject(
-            subject, rows["ct"].get(subject, {}), rows["pet"].get(subject, {}), corpus_name
-        )
-        for subject in inventory.subjects
-    }
+        else:
+            # Sheets of one kind that contradict each other prove as little as two rows that do.
+            rows[rule.kind] = sheets.combined(rows[rule.kind], read)
+    institutions, fixed = description.license.by_institution, fixed_license(inventory.url, description)
+    infos = {}
+    for subject in inventory.subjects:
+        said = {kind: sheet.get(subject, {}) for kind, sheet in rows.items()}
+        infos[subject] = sheets.describe_subject(subject, said, corpus_name, institutions, fixed)
     return infos, findings
 
 
@@ -171,7 +186,7 @@ def parse_subjects(text: str) -> frozenset[str]:
     return frozenset(subjects)
 
 
-def _sound(store: Store, done: dict[str, SubjectOutcome]) -> dict[str, SubjectOutcome]:
+def _sound(store: Store, done: dict[str, SubjectOutcome], corpus: CorpusInfo) -> dict[str, SubjectOutcome]:
     # What a publication lists was on the disk before it was committed. A subject of a run that ended before may have
     # lost objects with the power, and is looked at.
     try:
@@ -181,7 +196,7 @@ def _sound(store: Store, done: dict[str, SubjectOutcome]) -> dict[str, SubjectOu
     return {
         subject: outcome
         for subject, outcome in done.items()
-        if subject in listed or not missing_objects(store, subject, outcome.volumes)
+        if subject in listed or not missing_objects(store, subject, outcome.volumes, corpus.contents.carriers)
     }
 
 
@@ -224,7 +239,7 @@ def _select(inventory: Inventory, infos: dict[str, SubjectInfo], settings: Conve
         for subject in inventory.subjects
         if (settings.subjects is None or subject in settings.subjects)
         and (settings.licenses is None or infos[subject].license in settings.licenses)
-        and any(role in settings.roles for role in inventory.subjects[subject].files)
+        and any(settings.roles is None or role in settings.roles for role in inventory.subjects[subject].files)
     ]
     if not selected:
         message = f"no volume is selected; the source has {len(inventory.subjects)} subjects"

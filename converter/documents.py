@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,23 +80,32 @@ def subject_objects(
     with _compact():
         held: dict[str, Buffer] = {}
         store = MemoryStore(held)
-        series = [path for path in images if not path.startswith("ct/")]
+        series = [path for path in images if layout.carrier_of(path) is None]
         zarr.create_group(store, attributes=ome.root_attributes(info, corpus, ome_version))
         zarr.create_group(store, path="OME", attributes=ome.series_attributes(series, ome_version))
-        labels = [path.rpartition("/")[2] for path in images if path.startswith("ct/labels/")]
-        if labels and "ct" not in images:
-            zarr.create_group(store, path="ct")
+        labels = _labels_by_carrier(images)
+        for carrier in labels.keys() - images.keys():
+            zarr.create_group(store, path=carrier)
         for objects in images.values():
             held |= {key: cpu.Buffer.from_bytes(data) for key, data in objects.items() if key.endswith(_DOCUMENT)}
-        if labels:
-            zarr.create_group(store, path="ct/labels", attributes=ome.labels_attributes(labels, ome_version))
-            zarr.consolidate_metadata(store, path="ct/labels")
-            zarr.consolidate_metadata(store, path="ct")
+        for carrier, names in labels.items():
+            zarr.create_group(store, path=f"{carrier}/labels", attributes=ome.labels_attributes(names, ome_version))
+            zarr.consolidate_metadata(store, path=f"{carrier}/labels")
+            zarr.consolidate_metadata(store, path=carrier)
         zarr.consolidate_metadata(store)
         documents = _contents(held)
     written = {key: data for objects in images.values() for key, data in objects.items()}
-    # The CT's own document always: it is the one that both a volume and its subject write.
-    return _ordered({key: data for key, data in documents.items() if key == "ct/zarr.json" or written.get(key) != data})
+    # The document of an image that carries labels always: it is the one that both a volume and its subject write.
+    both = {f"{carrier}/{_DOCUMENT}" for carrier in corpus.contents.carriers}
+    return _ordered({key: data for key, data in documents.items() if key in both or written.get(key) != data})
+
+
+def _labels_by_carrier(paths: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        if (carrier := layout.carrier_of(path)) is not None:
+            found.setdefault(carrier, []).append(path.rpartition("/")[2])
+    return found
 
 
 def _add_header(store: MemoryStore, image: StoredImage) -> None:
@@ -134,8 +143,8 @@ def _add_level(store: MemoryStore, image: StoredImage, family: Family | None, nu
         dimension_names=level.grid.dims,
         attributes=ome.array_attributes(image, family),
     )
-    if image.path.startswith("ct/labels/"):
-        # Opening a subject costs a request per coordinate; arithmetic with the CT attaches the CT's.
+    if layout.carrier_of(image.path) is not None:
+        # Opening a subject costs a request per coordinate; arithmetic with the image attaches the image's.
         return
     for axis, dim in enumerate(level.grid.dims):
         values = level.grid.coordinates_mm(axis)

@@ -11,9 +11,9 @@ from converter.plan import meaning_of
 from converter.quality import Coarse, check_subject
 from converter.write import RecordedStore, missing_objects
 from corpus import layout
+from corpus.contents import Contents
 from corpus.errors import StoreError
 from corpus.findings import Finding, warning
-from corpus.labels import families
 from corpus.models import CorpusInfo, StoredImage, SubjectInfo, SubjectOutcome, VolumeOutcome, to_json
 from corpus.stores import Store
 
@@ -43,12 +43,12 @@ def finish_subject(
     StoreError
         The store failed, or lost objects of the volumes.
     """
-    volumes = tuple(_told_anew(volume, info, store) for volume in volumes)
-    if gone := missing_objects(store, info.subject, volumes):
+    volumes = tuple(_told_anew(volume, info, store, corpus.contents) for volume in volumes)
+    if gone := missing_objects(store, info.subject, volumes, corpus.contents.carriers):
         raise StoreError("store.read-back", f"{len(gone)} objects that were written are not there", place=gone[0])
     recorded = RecordedStore(store, layout.store_key(info.subject))
     images = {
-        volume.image.path: image_objects(volume.image, families().get(volume.role), volume.findings)
+        volume.image.path: image_objects(volume.image, corpus.contents.family(volume.role), volume.findings)
         for volume in volumes
         if volume.image is not None
     }
@@ -61,18 +61,20 @@ def finish_subject(
     return outcome
 
 
-def _told_anew(volume: VolumeOutcome, info: SubjectInfo, store: Store) -> VolumeOutcome:
+def _told_anew(volume: VolumeOutcome, info: SubjectInfo, store: Store, contents: Contents) -> VolumeOutcome:
     """Put a stored volume's documents where the spreadsheets have another meaning for it by now; its voxels stay.
 
     The record comes last: a run that ends in between is made good by the next one, which puts them all again.
     """
     if volume.image is None:
         return volume
-    image = msgspec.structs.replace(volume.image, **msgspec.structs.asdict(meaning_of(volume.role, info)))
+    image = msgspec.structs.replace(
+        volume.image, **msgspec.structs.asdict(meaning_of(contents.kind(volume.role), info))
+    )
     if image == volume.image:
         return volume
     recorded = RecordedStore(store, layout.store_key(info.subject))
-    for key, data in image_objects(image, families().get(volume.role), volume.findings).items():
+    for key, data in image_objects(image, contents.family(volume.role), volume.findings).items():
         if key.endswith("zarr.json"):
             recorded.put(key, data)
     written = {record.key: record for record in (*volume.objects, *recorded.records)}

@@ -1,12 +1,14 @@
 """What a source holds: which file is which volume of which subject, found by names alone.
 
-The corpus exists in six layouts (one object per file, sets split over folders, archives under two namings, other
-people's copies). They differ in folder names only, so a file's role is the innermost folder or archive whose name,
-without case, space, hyphen and underscore, is that of an image set or a label family; its subject is the file's stem.
+The rules are those of a corpus description. ENHANCE.PET exists in six layouts (one object per file, sets split over
+folders, archives under two namings, other people's copies). They differ in folder names only, so a file's role is the
+innermost folder or archive whose name, without case, space, hyphen and underscore, is that of an image set or a label
+family; its subject is the file's stem.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from pathlib import PurePosixPath
@@ -14,17 +16,18 @@ from typing import Final
 
 import msgspec
 
-from converter.source import SourceFile
+from converter.description import ENHANCE_PET, Description
+from converter.names import Names
+from converter.source import MaskFile, SourceFile
 from corpus import layout
 from corpus.archives import ArchiveMember, archive_members
+from corpus.contents import Contents
 from corpus.errors import SourceError
 from corpus.findings import Finding, failure, warning
-from corpus.labels import families
+from corpus.labels import Family
 from corpus.stores import SourceListing, is_archive
 
-_VOLUME: Final = re.compile(r"(\d{4})\.nii(\.gz)?", re.IGNORECASE)
-_PAIR: Final = re.compile(r"\d{4}\.hdr(\.gz)?", re.IGNORECASE)
-_SHEET: Final = re.compile(r"(ct|pt|pet)details")
+_PAIR: Final = re.compile(r"\.hdr(\.gz)?$", re.IGNORECASE)
 _JUNK: Final = re.compile(
     # What file managers and office programs leave, and downloads that did not end; hidden files are among them.
     r"\.[^.].*|~\$.*|.*~|Thumbs\.db|desktop\.ini|.*\.(tmp|temp|part|partial|filepart|crdownload|download|aria2|swp)",
@@ -33,6 +36,9 @@ _JUNK: Final = re.compile(
 _JUNK_FOLDER: Final = re.compile(r"\.[^.].*|__MACOSX|\$RECYCLE\.BIN|@eaDir", re.IGNORECASE)
 _METHODS: Final = (0, 8)
 """How zip members may be packed: stored or deflated."""
+
+type _Found = tuple[str | None, SourceFile]
+"""A file, and the structure that it is a binary mask of."""
 
 
 class SubjectFiles(msgspec.Struct, frozen=True):
@@ -69,7 +75,7 @@ class Inventory(msgspec.Struct, frozen=True):
     subjects
         By id, in order.
     sheets
-        The spreadsheets; CT before PET.
+        The spreadsheets, by name.
     label_files
         Label tables that came with the corpus, all named ``labels.json``.
     findings
@@ -86,13 +92,15 @@ class Inventory(msgspec.Struct, frozen=True):
     other: int
 
 
-def take_inventory(url: str) -> Inventory:
+def take_inventory(url: str, description: Description = ENHANCE_PET) -> Inventory:
     """List a source; no volume is opened, only the directories of zip archives are read.
 
     Parameters
     ----------
     url
         Folder, zip archive, or URL of a bucket prefix, of an HTTP folder with an index page, or of an archive.
+    description
+        Of the corpus.
 
     Raises
     ------
@@ -102,26 +110,27 @@ def take_inventory(url: str) -> Inventory:
         It cannot be listed.
     """
     listing = SourceListing(url)
-    found: dict[str, dict[str, list[SourceFile]]] = {}
+    names, contents = Names(description), description.contents({})
+    found: dict[str, dict[str, list[_Found]]] = {}
     sheets: list[SourceFile] = []
     label_files: list[SourceFile] = []
     findings: list[Finding] = []
     other = 0
     for file in _files(listing, findings):
         path = inner_path(file)
-        match, role = _VOLUME.fullmatch(path.name), role_of(path.parts[:-1])
-        if match and role:
-            found.setdefault(match[1], {}).setdefault(role, []).append(file)
-        elif role and _PAIR.fullmatch(path.name):
+        named = names.volume(path)
+        if named and layout.is_subject_id(named.subject):
+            found.setdefault(named.subject, {}).setdefault(named.role, []).append((named.structure, file))
+        elif names.volume(path.with_name(_PAIR.sub(".nii", path.name))):
             message = "one volume in two files, .hdr and .img"
             findings.append(failure(SourceError("source.pair", message, place=file.name)))
-        elif path.suffix.lower() == ".xlsx" and _SHEET.fullmatch(_bare(path.stem)):
+        elif names.sheet(path):
             sheets.append(file)
         elif path.name.casefold() == "labels.json":
             label_files.append(file)
         else:
             other += 1
-    subjects = {subject: _subject(subject, found[subject]) for subject in sorted(found)}
+    subjects = {subject: _subject(subject, found[subject], contents) for subject in sorted(found)}
     sheets.sort(key=lambda sheet: inner_path(sheet).name)
     return Inventory(url, subjects, tuple(sheets), tuple(label_files), tuple(findings), other)
 
@@ -129,29 +138,6 @@ def take_inventory(url: str) -> Inventory:
 def inner_path(file: SourceFile) -> PurePosixPath:
     """Return the path of a file with archives taken for folders, whatever system packed them."""
     return PurePosixPath(file.name.replace("!", "/").replace("\\", "/"))
-
-
-def role_of(folders: tuple[str, ...]) -> str | None:
-    """Return the role that the innermost telling folder (or archive) name gives, or None."""
-    for folder in reversed(folders):
-        bare = _bare(folder).removesuffix(".zip")
-        for role, pattern in _ROLES.items():
-            if pattern.fullmatch(bare):
-                return role
-    return None
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).casefold()
-
-
-def _role_patterns() -> dict[str, re.Pattern[str]]:
-    patterns = {"ct": r"ct(images)?\d*", "pet": r"(pt|pet)(images)?\d*"}
-    patterns |= {role: _bare(role).removesuffix("s") + r"s?(labels)?" for role in families()}
-    return {role: re.compile(pattern) for role, pattern in patterns.items()}
-
-
-_ROLES: Final = _role_patterns()
 
 
 def _files(listing: SourceListing, findings: list[Finding]) -> list[SourceFile]:
@@ -207,16 +193,48 @@ def _refusal(member: ArchiveMember, names: Counter[str]) -> str | None:
     return next((reason for reason, applies in reasons.items() if applies), None)
 
 
-def _subject(subject: str, found: dict[str, list[SourceFile]]) -> SubjectFiles:
-    findings = [
-        warning("warning.duplicate", f"{subject}/{role}", f"{spare.name} was not used, {files[0].name} was")
-        for role, files in found.items()
-        for spare in files[1:]
-    ]
+def _subject(subject: str, found: dict[str, list[_Found]], contents: Contents) -> SubjectFiles:
+    files: dict[str, SourceFile] = {}
+    findings: list[Finding] = []
+    for role in (role for role in contents.roles if role in found):
+        place, (used, doubles) = f"{subject}/{role}", _firsts(found[role])
+        findings += [warning("warning.duplicate", place, message) for message in doubles]
+        if None in used:
+            files[role] = used[None]
+            continue
+        masks, unknown = _in_order_of_table(used, contents.family(role))
+        findings += [warning("warning.mask-unknown", place, f"{file.name} was left out") for file in unknown]
+        if masks:
+            files[role] = _packed(masks)
     findings += [
-        warning("warning.volume-missing", f"{subject}/{role}", f"no file for {layout.volume_name(role)}")
-        for role in layout.roles()
-        if role not in found
+        warning("warning.volume-missing", f"{subject}/{role}", f"no file for {contents.volume_name(role)}")
+        for role in contents.roles
+        if role not in files
     ]
-    files = {role: found[role][0] for role in layout.roles() if role in found}
     return SubjectFiles(subject, files, tuple(findings))
+
+
+def _firsts(found: list[_Found]) -> tuple[dict[str | None, SourceFile], list[str]]:
+    """Return the first file of each structure (None for a whole volume), and a message where there are more."""
+    by_structure: dict[str | None, list[SourceFile]] = {}
+    for structure, file in found:
+        by_structure.setdefault(structure, []).append(file)
+    doubles = [
+        f"{spare.name} was not used, {files[0].name} was" for files in by_structure.values() for spare in files[1:]
+    ]
+    return {structure: files[0] for structure, files in by_structure.items()}, doubles
+
+
+def _in_order_of_table(
+    found: dict[str | None, SourceFile], family: Family | None
+) -> tuple[tuple[MaskFile, ...], list[SourceFile]]:
+    """Return the masks whose structure is in the table, and the files of the others."""
+    labels = family.labels if family else ()
+    masks = tuple(MaskFile(label.value, found[label.name]) for label in labels if label.name in found)
+    known = {label.name for label in labels}
+    return masks, [file for structure, file in found.items() if structure not in known]
+
+
+def _packed(masks: tuple[MaskFile, ...]) -> SourceFile:
+    folder = os.path.commonpath([PurePosixPath(mask.file.name).parent for mask in masks])
+    return SourceFile("", f"{folder}/", sum(mask.file.size for mask in masks), masks=masks)

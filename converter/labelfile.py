@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from converter.inventory import Inventory, role_of
+from converter.description import ENHANCE_PET
+from converter.inventory import Inventory
+from converter.names import Names
 from converter.source import read_small
 from corpus.errors import SourceError
 from corpus.findings import Finding, warning
@@ -20,6 +22,7 @@ from corpus.labels import Family, families
 
 LABEL_FILE: Final = "labels.json"
 _MOST_TOLD: Final = 5
+_NAMES: Final = Names(ENHANCE_PET)
 
 
 def check_label_files(inventory: Inventory) -> list[Finding]:
@@ -68,7 +71,7 @@ def _tables(document: Any) -> Iterator[tuple[str, dict[int, str]]]:
     if not isinstance(document, dict):
         return
     for key, entry in document.items():
-        role = role_of((key,))
+        role = _NAMES.role_of((key,))
         if role in families() and isinstance(entry, dict):
             pairs = [(str(one), str(other)) for one, other in entry.items()]
             yield role, {int(v): n for one, other in pairs for v, n in ((one, other), (other, one)) if v.isdecimal()}

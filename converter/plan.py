@@ -12,12 +12,15 @@ import numpy as np
 from converter.cast import stored_types
 from converter.inventory import SubjectFiles
 from converter.nifti import VolumeHeader
+from converter.pack import pack_bytes
 from converter.sheets import pet_units
 from converter.source import SourceFile
 from converter.suv import suv_of
 from corpus import chunking, layout
+from corpus.contents import ENHANCE_PET, Contents, Kind
 from corpus.findings import Finding, warning
 from corpus.geometry import Grid, Reorder, reorder_onto
+from corpus.labels import Family
 from corpus.models import Level, Scaling, SubjectInfo, to_json
 from corpus.ome import DEFAULT_VERSION
 
@@ -63,7 +66,7 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
     grid
         Stored lattice.
     cut_like
-        Lattice whose levels and chunks are taken, so that a label map is cut as its CT is.
+        Lattice whose levels and chunks are taken, so that a label map is cut as its image is.
     types
         Voxel types to try, narrowest first.
     meaning
@@ -76,6 +79,10 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
         Most memory that writing it takes, the interpreter and its libraries apart.
     ome_version
         Of the metadata.
+    family
+        Table of a label map; None for an image.
+    carries_labels
+        Whether label maps of the subject lie in its group.
     """
 
     subject: str
@@ -92,6 +99,8 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     peak_bytes: int
     ome_version: str
+    family: Family | None = None
+    carries_labels: bool = False
 
     @property
     def place(self) -> str:
@@ -101,7 +110,7 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_label(self) -> bool:
         """Whether it is a label map."""
-        return layout.is_label(self.role)
+        return self.family is not None
 
     @property
     def scaling(self) -> Scaling:
@@ -109,14 +118,18 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
         return Scaling() if self.is_label else self.header.scaling
 
 
-def digest_of(files: SubjectFiles, role: str) -> str:
+def digest_of(files: SubjectFiles, role: str, contents: Contents = ENHANCE_PET) -> str:
     """Return the identity of a volume's conversion, known from the listing alone.
 
-    It covers the file's name and size, and the version of the conversion. A file whose content changes without its
-    size does not change it; `verify --source` finds that.
+    It covers the file's name and size, the version of the conversion, and what a description of the corpus says of the
+    volume. A file whose content changes without its size does not change it; `verify --source` finds that.
     """
     file = files.files[role]
     identity = [CONVERSION, layout.LAYOUT_VERSION, role, file.name, file.size]
+    if file.masks:
+        identity += [(mask.value, mask.file.name, mask.file.size) for mask in file.masks]
+    if contents != ENHANCE_PET:
+        identity += [contents.kind(role), contents.carrier(role), contents.family(role)]
     return hashlib.sha256(to_json(identity)).hexdigest()[:16]
 
 
@@ -126,6 +139,7 @@ def plan_volume(
     headers: Mapping[str, VolumeHeader | SourceError],
     info: SubjectInfo,
     ome_version: str = DEFAULT_VERSION,
+    contents: Contents = ENHANCE_PET,
 ) -> VolumePlan:
     """Plan one volume of a subject.
 
@@ -141,57 +155,62 @@ def plan_volume(
         What the spreadsheets say.
     ome_version
         Of the metadata.
+    contents
+        What the corpus may have.
     """
     header = headers[role]
     if not isinstance(header, VolumeHeader):
         raise header
-    ct = headers.get("ct")
-    place = f"{files.subject}/{role}"
-    findings = list(header.findings)
+    family, carrier = contents.family(role), headers.get(contents.carrier(role) or "")
+    source, findings = files.files[role], list(header.findings)
     reorder, apart, cut_like = Reorder(), False, header.grid
-    if layout.is_label(role):
-        laid = reorder_onto(header.grid, ct.grid) if isinstance(ct, VolumeHeader) else None
-        if laid is None or not isinstance(ct, VolumeHeader):
+    if family is not None:
+        laid = reorder_onto(header.grid, carrier.grid) if isinstance(carrier, VolumeHeader) else None
+        if laid is None or not isinstance(carrier, VolumeHeader):
             apart = True
-            findings.append(warning("warning.label-grid", place))
+            findings.append(warning("warning.label-grid", f"{files.subject}/{role}"))
         else:
-            reorder, cut_like = laid, ct.grid
+            reorder, cut_like = laid, carrier.grid
             if not laid.is_identity:
-                findings.append(warning("warning.label-reordered", place))
-    types = stored_types(role, header.dtype, is_label=layout.is_label(role))
+                findings.append(warning("warning.label-reordered", f"{files.subject}/{role}"))
+    types = stored_types(contents.kind(role), header.dtype, is_label=family is not None)
     grid = header.grid.reordered(reorder) if not reorder.is_identity else header.grid
     return VolumePlan(
         subject=files.subject,
         role=role,
-        source=files.files[role],
+        source=source,
         header=header,
-        path=layout.image_path(role, apart=apart),
+        path=contents.image_path(role, apart=apart),
         reorder=reorder,
         grid=grid,
         cut_like=cut_like,
         types=types,
-        meaning=meaning_of(role, info),
-        digest=digest_of(files, role),
+        meaning=meaning_of(contents.kind(role), info),
+        digest=digest_of(files, role, contents),
         findings=tuple(findings),
-        peak_bytes=_peak_bytes(header, grid, cut_like, types, reorder),
+        peak_bytes=_peak_bytes(header, grid, cut_like, types, reorder) + pack_bytes(header, len(source.masks)),
         ome_version=ome_version,
+        family=family,
+        carries_labels=role in contents.carriers,
     )
 
 
-def meaning_of(role: str, info: SubjectInfo) -> Meaning:
+def meaning_of(kind: Kind | None, info: SubjectInfo) -> Meaning:
     """Return what the numbers of a subject's volume stand for.
 
     Parameters
     ----------
-    role
-        Which volume.
+    kind
+        Of an image; None for a label map.
     info
         What the spreadsheets say.
     """
-    if layout.is_label(role):
+    if kind is None:
         return Meaning()
-    if role == "ct":
+    if kind == "ct":
         return Meaning("HU", "CT values are Hounsfield units by definition")
+    if kind == "other":
+        return Meaning("unknown", "the description of the corpus does not say")
     unit, suv = pet_units(info.pet_units), suv_of(info)
     told = "the spreadsheet does not say" if unit is None else f"spreadsheet, column Units: {info.pet_units}"
     return Meaning(unit or "unknown", told, suv.factor, suv.basis)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
+from typing import Any
 
 import msgspec
 
@@ -52,7 +53,7 @@ def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
     """
     store.flush()
     listed = [outcome for outcome in completed_subjects(store).values() if outcome.digests]
-    store.put(layout.LABELS_JSON, to_json(label_document()))
+    store.put(layout.LABELS_JSON, to_json(_label_tables(corpus)))
     records = {}
     for name, table in catalog.build_tables(listed, corpus).items():
         data = catalog.table_bytes(table)
@@ -75,6 +76,12 @@ def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
 def count_ome_versions(outcomes: Iterable[SubjectOutcome]) -> dict[str, int]:
     """Return the number of subjects by version of OME-Zarr, as ``mirror.json`` says it."""
     return dict(sorted(Counter(outcome.ome_version for outcome in outcomes if outcome.ome_version).items()))
+
+
+def _label_tables(corpus: CorpusInfo) -> dict[str, Any]:
+    if corpus.own_contents is None:
+        return label_document()
+    return {"families": [label.family for label in corpus.contents.labels]}
 
 
 def unpublish(store: Store, subjects: list[str], corpus: CorpusInfo) -> None:

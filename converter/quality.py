@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus import layout
 from corpus.findings import Finding, warning
 from corpus.geometry import Grid, Voxels
 from corpus.models import Region, StoredImage
@@ -70,7 +69,7 @@ def check_subject(subject: str, images: Iterable[StoredImage], coarse: CoarseLev
         The place of each is that of its volume, ``0001/organs``, or the subject's id.
     """
     by_role = {image.role: image for image in images}
-    labels = {role: image for role, image in by_role.items() if layout.is_label(role)}
+    labels = {role: image for role, image in by_role.items() if image.is_label}
     ct = by_role.get("ct")
     # Label maps may lie apart from a subject's CT, so all of this goes by world positions.
     body = _body_of(ct, coarse["ct"]) if ct is not None else None
@@ -110,7 +109,7 @@ def _body_of(ct: StoredImage, coarse: Coarse) -> _Body:
 
 def _intensities(images: Mapping[str, StoredImage], coarse: CoarseLevels) -> Iterator[_Found]:
     for role, image in images.items():
-        if not layout.is_label(role) and image.units in {"", "unknown"}:
+        if not image.is_label and image.units in {"", "unknown"}:
             yield "warning.intensity-unit", role, ""
         if image.units == "HU" and (message := _implausible_hu(image, coarse[role].voxels)):
             yield "warning.hu-range", role, message

@@ -86,7 +86,7 @@ def document(report: Report) -> dict[str, Any]:
         "licenses": report.licenses,
         "failures": grouped(report.failures),
         "warnings": grouped(report.warnings),
-        "slowest": [f"{volume.subject}/{layout.volume_name(volume.role)}" for volume in slowest(report)],
+        "slowest": [f"{volume.subject}/{volume.role}" for volume in slowest(report)],
         "volumes": [_volume(volume) for volume in report.volumes],
     }
 
@@ -106,7 +106,7 @@ def grouped(findings: Iterable[Finding]) -> list[dict[str, Any]]:
 def _volume(done: VolumeDone) -> dict[str, Any]:
     return {
         "subject": done.subject,
-        "volume": layout.volume_name(done.role),
+        "volume": done.role,
         "stored": done.stored,
         "source_bytes": done.source_bytes,
         "stored_bytes": done.stored_bytes,

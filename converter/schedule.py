@@ -10,9 +10,9 @@ from converter.events import Listener, Planned, Report, SubjectDone, VolumeDone
 from converter.finish import finish_subject
 from converter.inventory import SubjectFiles
 from converter.nifti import VolumeHeader
+from converter.pack import peek_volume
 from converter.plan import VolumePlan, digest_of, plan_volume
 from converter.report import PageFolder, add_picture
-from converter.source import peek_header
 from converter.suv import suv_of
 from converter.write import recorded_outcome, write_volume
 from corpus import layout
@@ -50,7 +50,7 @@ class _Subject:
 
     def _licence_warning(self, subject: str) -> Finding:
         source = self.info.source_institution
-        message = f"Data-Source is {source!r}" if source else "no spreadsheet names its Data-Source"
+        message = f"Data-Source is {source!r}" if source else "no spreadsheet names its source, no rule gives it"
         return warning("warning.licence-unknown", subject, message)
 
     def _suv_warnings(self, subject: str) -> Iterator[Finding]:
@@ -127,6 +127,7 @@ class Schedule:
         self._store = store
         self._recorded = frozenset(store.keys(f"{layout.PRIVATE}/outcomes"))
         self._corpus = corpus
+        self._contents = corpus.contents
         self._roles = roles
         self._ome_version = ome_version
         self._listen = listen
@@ -140,7 +141,7 @@ class Schedule:
 
     def add(self, files: SubjectFiles, info: SubjectInfo, done: SubjectOutcome | None) -> None:
         """Take in a subject, with what an earlier run made of it."""
-        wanted = {role: digest_of(files, role) for role in files.files if role in self._roles}
+        wanted = {role: digest_of(files, role, self._contents) for role in files.files if role in self._roles}
         stored = done.digests if done else {}
         changed = [role for role in wanted if role in stored and stored[role] != wanted[role]]
         if changed:
@@ -153,12 +154,12 @@ class Schedule:
             return
         known = {volume.role: volume for volume in done.volumes if volume.image is not None} if done else {}
         missing = [role for role in wanted if role not in known]
-        subject = _Subject(files, info, known)
+        subject, carriers = _Subject(files, info, known), self._contents.carriers
         for role in list(missing):
             # Stored by a run that ended before its subject was complete.
             if layout.outcome_key(files.subject, role) not in self._recorded:
                 continue
-            if outcome := recorded_outcome(self._store, files.subject, role, wanted[role], self._ome_version):
+            if outcome := recorded_outcome(self._store, files.subject, role, wanted[role], carriers, self._ome_version):
                 subject.outcomes[role] = outcome
                 missing.remove(role)
         unfinished = subject.outcomes.keys() != stored.keys()
@@ -218,7 +219,7 @@ class Schedule:
     def _planned_volumes(self, state: _Subject, roles: list[str]) -> list[VolumePlan]:
         headers = self._headers(state, roles)
         if moved := self._moved(state, roles, headers):
-            message = f"with its CT at hand, {', '.join(moved)} would be stored in another order or place"
+            message = f"with their image at hand, {', '.join(moved)} would be stored in another order or place"
             raise SettingsError("settings.changed", message, place=state.info.subject)
         return list(self._plans(state, roles, headers))
 
@@ -228,15 +229,17 @@ class Schedule:
                 message = f"needs up to {plan.peak_bytes + _LIBRARIES_BYTES} bytes, a worker has {place.memory_bytes}"
                 raise SettingsError("settings.memory", message, place=plan.place)
 
+    def _plan(self, state: _Subject, role: str, headers: Headers) -> VolumePlan:
+        return plan_volume(state.files, role, headers, state.info, self._ome_version, self._contents)
+
     def _moved(self, state: _Subject, roles: list[str], headers: Headers) -> list[str]:
-        """Return the label maps that are stored already, and would be stored otherwise now that the CT is there."""
-        if "ct" not in roles:
-            return []
+        """Return the label maps that are stored, and would be stored otherwise now that their image is there."""
         moved = []
         for role, outcome in state.outcomes.items():
-            if layout.is_label(role) and outcome.image is not None and role in state.files.files:
-                label = {**headers, role: peek_header(state.files.files[role])}
-                plan = plan_volume(state.files, role, label, state.info)
+            comes = self._contents.carrier(role) in roles
+            if comes and outcome.image is not None and role in state.files.files:
+                label = {**headers, role: peek_volume(state.files.files[role])}
+                plan = self._plan(state, role, label)
                 if (plan.path, plan.reorder) != (outcome.image.path, outcome.image.reorder):
                     moved.append(role)
         return moved
@@ -244,18 +247,19 @@ class Schedule:
     def _plans(self, state: _Subject, roles: list[str], headers: Headers) -> Iterator[VolumePlan]:
         for role in roles:
             try:
-                yield plan_volume(state.files, role, headers, state.info, self._ome_version)
+                yield self._plan(state, role, headers)
             except SourceError as error:
-                digest = digest_of(state.files, role)
+                digest = digest_of(state.files, role, self._contents)
                 self._keep(state, _failed(state.info.subject, role, digest, failure(error)))
 
     def _headers(self, state: _Subject, roles: list[str]) -> Headers:
         headers: Headers = {}
-        # A label map is laid on its CT, also when the CT itself is there already or not wanted.
-        needed = [*roles, *(["ct"] if "ct" in state.files.files and "ct" not in roles else [])]
+        # A label map is laid on its image, also when the image itself is there already or not wanted.
+        carriers = [role for role in self._contents.carriers if role in state.files.files and role not in roles]
+        needed = [*roles, *carriers]
         for role in needed:
             try:
-                headers[role] = peek_header(state.files.files[role])
+                headers[role] = peek_volume(state.files.files[role])
             except SourceError as error:
                 headers[role] = error
         return headers
@@ -299,7 +303,7 @@ class Schedule:
         )
 
     def _submit_finish(self, place: Executor, state: _Subject) -> None:
-        volumes = tuple(state.outcomes[role] for role in layout.roles() if role in state.outcomes)
+        volumes = tuple(state.outcomes[role] for role in self._contents.roles if role in state.outcomes)
         arguments = (self._store.url, state.info, self._corpus, volumes, state.findings)
         place.submit(f"finish {state.info.subject}", self._complete, *arguments)
 

@@ -1,51 +1,51 @@
-"""The corpus's two spreadsheets: one row per subject, under headers that differ between releases.
+"""The spreadsheets of a corpus: one row per subject, under headers that differ between releases.
 
-Headers are compared without case and punctuation. A missing or senseless cell is None, never 0. What is in no known
-column is kept as text under its own header.
+Headers are compared without case and punctuation, and may end in a unit. A missing or senseless cell is None, never 0.
+What is in no known column, or in a unit that is not known, is kept as text under its own header.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import openpyxl
 
+from converter.description import ENHANCE_PET, FIELDS, SheetRule, SubjectRule
+from converter.labeltables import delimited
 from corpus.errors import SourceError
-from corpus.licenses import attribution_of, institution_of, license_of
+from corpus.licenses import INSTITUTIONS, UNKNOWN, Institution, License, attribution_of, institution_of, license_of
 from corpus.models import SubjectInfo
 
 Row = dict[str, Any]
 
-# Bare header to our column. Units in the header are part of it: a height in cm is not a height_m.
-_COLUMNS: Final = {
-    "patient": "subject",
-    "age": "age_years",
-    "ageyears": "age_years",
-    "sex": "sex",
-    "weightkg": "weight_kg",
-    "heightm": "height_m",
-    "datasource": "source_institution",
-    "diagnosis": "indication",
-    "indication": "indication",
-    "manufacturermodel": "scanner",
-    "scannermodel": "scanner",
-    "units": "pet_units",
+_UNITS: Final[dict[str, dict[str, float]]] = {
+    "age_years": {"": 1, "y": 1, "yr": 1, "yrs": 1, "year": 1, "years": 1, "months": 12, "days": 365.25},
+    "weight_kg": {"kg": 1, "g": 1000, "lb": 1 / 0.45359237, "lbs": 1 / 0.45359237},
+    "height_m": {"m": 1, "cm": 100, "mm": 1000, "in": 1 / 0.0254, "inch": 1 / 0.0254, "inches": 1 / 0.0254},
 }
-_NUMBERS: Final = ("age_years", "weight_kg", "height_m")
+"""How many of a unit in a header make one of ours. A weight or height without a unit is no number of ours."""
 _PET_UNITS: Final = {"bqml": "Bq/ml", "cnts": "CNTS", "counts": "CNTS", "suv": "SUV", "gml": "SUV"}
 
 
-def read_sheet(data: bytes, place: str) -> dict[str, Row]:
+def read_sheet(
+    data: bytes, place: str, rule: SheetRule = ENHANCE_PET.sheets[-1], ids: SubjectRule = ENHANCE_PET.subject
+) -> dict[str, Row]:
     """Read one spreadsheet.
 
     Parameters
     ----------
     data
-        Bytes of the .xlsx file.
+        Bytes of an .xlsx, .csv or .tsv file.
     place
-        Its name, for errors.
+        Its name; its end says what it is, .xlsx where it says nothing.
+    rule
+        What its columns mean.
+    ids
+        What the id of a subject looks like.
 
     Returns
     -------
@@ -57,61 +57,112 @@ def read_sheet(data: bytes, place: str) -> dict[str, Row]:
     SourceError
         It is no spreadsheet, or has no column of subjects.
     """
-    try:
-        workbook = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        rows = list(workbook.worksheets[0].iter_rows(values_only=True))
-    except Exception as error:  # the zip, XML and number parsers below openpyxl each raise their own
-        raise SourceError("source.sheet-unreadable", f"{type(error).__name__}: {error}", place=place) from error
+    rows = _text_cells(data, place) if place.lower().endswith((".csv", ".tsv")) else _workbook_cells(data, place)
     header = [str(cell).strip() if cell is not None else "" for cell in rows[0]] if rows else []
-    columns = [_COLUMNS.get(re.sub(r"[^a-z0-9]", "", name.casefold()), name) for name in header]
-    if "subject" not in columns:
-        raise SourceError("source.sheet-unreadable", f"no column 'Patient' among {header}", place=place)
+    columns = [_column(name, rule) for name in header]
+    if "subject" not in [field for field, _ in columns]:
+        message = f"no column {rule.columns['subject'][0]!r} among {header}"
+        raise SourceError("source.sheet-unreadable", message, place=place)
     found: dict[str, Row] = {}
     for cells in rows[1:]:
-        row = {name: cell for name, cell in zip(columns, cells, strict=False) if name and not _is_blank(cell)}
-        subject = _subject_id(row.pop("subject", None))
+        row = {
+            name: _in_our_unit(cell, divisor)
+            for (name, divisor), cell in zip(columns, cells, strict=False)
+            if name and not _is_blank(cell)
+        }
+        subject = _subject_id(row.pop("subject", None), ids)
         if subject:
             found[subject] = _merged(found[subject], row) if subject in found else row
     return found
 
 
-def describe_subject(subject: str, ct: Row, pet: Row, corpus_name: str) -> SubjectInfo:
-    """Return what the two sheets say of a subject; of a demographic field the PET sheet has the word.
+def _text_cells(data: bytes, place: str) -> list[Any]:
+    try:
+        return delimited(data.decode("utf-8-sig"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError("source.sheet-unreadable", f"{type(error).__name__}: {error}", place=place) from error
+
+
+def _workbook_cells(data: bytes, place: str) -> list[Any]:
+    try:
+        workbook = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        return list(workbook.worksheets[0].iter_rows(values_only=True))
+    except Exception as error:  # the zip, XML and number parsers below openpyxl each raise their own
+        raise SourceError("source.sheet-unreadable", f"{type(error).__name__}: {error}", place=place) from error
+
+
+def _column(header: str, rule: SheetRule) -> tuple[str, float]:
+    """Return our name of a column, or its own where we have none, and how many of its unit make one of ours."""
+    name = _bare(header)
+    for field, spellings in rule.columns.items():
+        units = _UNITS.get(field, {"": 1.0})
+        for spelling in map(_bare, spellings):
+            if name.startswith(spelling) and name.removeprefix(spelling) in units:
+                return field, units[name.removeprefix(spelling)]
+    return header, 1.0
+
+
+def _bare(header: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", header.casefold())
+
+
+def _in_our_unit(cell: object, divisor: float) -> object:
+    number = None if divisor == 1 else _number(cell)
+    return cell if number is None else number / divisor
+
+
+def describe_subject(
+    subject: str,
+    rows: Mapping[str, Row],
+    corpus_name: str,
+    institutions: tuple[Institution, ...] | None = INSTITUTIONS,
+    fixed: License = UNKNOWN,
+) -> SubjectInfo:
+    """Return what the sheets say of a subject; of a field that several name, the last one has the word.
 
     Parameters
     ----------
     subject
         Id.
-    ct, pet
-        Its rows; empty where a sheet does not list it.
+    rows
+        Its row by the kind of the sheet (``CT``, ``PT``); empty where a sheet does not list it.
     corpus_name
         For the attribution.
+    institutions
+        Whose name gives the licence; None where it does not follow the institution.
+    fixed
+        Licence of all subjects, where it does not follow the institution.
     """
-    row = {**ct, **pet}
-    named = [sheet["source_institution"] for sheet in (ct, pet) if "source_institution" in sheet]
-    institutions = {institution_of(str(name)) for name in named}
-    institution = row.get("source_institution")
+    row = {name: cell for sheet in rows.values() for name, cell in sheet.items()}
+    named = [str(sheet["source_institution"]) for sheet in rows.values() if "source_institution" in sheet]
+    known = institutions or ()
+    institution = institution_of(named[-1], known) if named else None
     # Two sheets that contradict each other prove nothing: fail closed.
-    spdx = license_of(institution).id if len(institutions) == 1 else "unknown"
-    known = set(_COLUMNS.values())
-    extra = {
-        f"{kind}: {name}": str(cell)
-        for kind, sheet in (("CT", ct), ("PT", pet))
-        for name, cell in sheet.items()
-        if name not in known
-    }
+    agreed = len({institution_of(name, known) for name in named}) == 1
+    by_institution = license_of(institution, known) if agreed else UNKNOWN
+    attributed = institution or institutions is not None
     return SubjectInfo(
         subject=subject,
-        source_institution=institution_of(institution),
-        license=spdx,
-        attribution=attribution_of(institution, corpus_name),
+        source_institution=institution,
+        license=(fixed if institutions is None else by_institution).id,
+        attribution=attribution_of(institution, corpus_name, known) if attributed else corpus_name,
         indication=_text(row.get("indication")),
         sex=_sex(row.get("sex")),
-        **{name: _number(row.get(name)) for name in _NUMBERS},
+        **{name: _number(row.get(name)) for name in _UNITS},
         scanner=_text(row.get("scanner")),
-        pet_units=_text(pet.get("pet_units")),
-        extra=dict(sorted(extra.items())),
+        pet_units=_text(row.get("pet_units")),
+        extra=_extra(rows),
     )
+
+
+def _extra(rows: Mapping[str, Row]) -> dict[str, str]:
+    extra = {
+        f"{kind}: {name}" if kind else name: str(cell)
+        for kind, sheet in rows.items()
+        for name, cell in sheet.items()
+        if name not in FIELDS
+    }
+    return dict(sorted(extra.items()))
 
 
 def pet_units(text: str | None) -> str | None:
@@ -140,10 +191,13 @@ def _is_blank(cell: object) -> bool:
     return cell is None or (isinstance(cell, str) and cell.strip().casefold() in {"", "nan", "n/a", "na", "none", "-"})
 
 
-def _subject_id(cell: object) -> str | None:
+def _subject_id(cell: object, ids: SubjectRule) -> str | None:
+    if ids.digits is None:
+        text = str(cell).strip()
+        return text if re.fullmatch(ids.regex, text) else None
     number = _number(cell)
     if number is not None and number == int(number):
-        return f"{int(number):04d}"
+        return f"{int(number):0{ids.digits}d}"
     return None
 
 

@@ -7,7 +7,7 @@ import io
 import queue
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from gzip import BadGzipFile
 from itertools import cycle
@@ -39,8 +39,8 @@ _SLABS_AHEAD: Final = 1
 _MOST_SMALL_BYTES: Final = 2**28
 
 
-class SourceFile(msgspec.Struct, frozen=True):
-    """One volume file of a corpus.
+class SourceFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One volume file of a corpus, or the binary masks that make one label map.
 
     Attributes
     ----------
@@ -52,18 +52,28 @@ class SourceFile(msgspec.Struct, frozen=True):
         Bytes of the file as it lies there; of a member when taken out.
     member
         Where it lies in the archive; None for a file of its own.
+    masks
+        Binary masks, in the order of the label table; then `url` is empty, `name` their folder and `size` their sum.
     """
 
     url: str
     name: str
     size: int
     member: ArchiveMember | None = None
+    masks: tuple[MaskFile, ...] = ()
 
     def open(self, *, read_ahead_bytes: int) -> AbstractContextManager[BinaryIO]:
         """Return a context manager that opens the file for reading; of a member only its own bytes are fetched."""
         if self.member is None:
             return open_file(self.url, read_ahead_bytes=read_ahead_bytes)
         return open_member(self.url, self.member, read_ahead_bytes=read_ahead_bytes)
+
+
+class MaskFile(msgspec.Struct, frozen=True):
+    """A binary mask, and the voxel value that stands for its structure."""
+
+    value: int
+    file: SourceFile
 
 
 class _HashingReader(io.RawIOBase):
@@ -141,7 +151,7 @@ class VolumeStream:
     ) -> None:
         self._stack.close()
 
-    def slabs(self, depth: int) -> Iterator[Voxels]:
+    def slabs(self, depth: int) -> Generator[Voxels, None, None]:
         """Yield the voxels as slabs of `depth` slices (the last may have fewer), in the file's type and order.
 
         Inflating and hashing run in a thread of their own, one slab ahead of the caller: both leave the GIL.

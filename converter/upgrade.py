@@ -20,7 +20,7 @@ from corpus import layout, ome
 from corpus.catalog import read_mirror
 from corpus.errors import LayoutError, SettingsError, VoxshelfError
 from corpus.findings import Finding, failure
-from corpus.labels import families
+from corpus.labels import Family
 from corpus.models import CorpusInfo, ObjectRecord, SubjectOutcome, VolumeOutcome, to_json
 from corpus.stores import Store
 
@@ -173,11 +173,13 @@ def upgrade_subject(store: Store, outcome: SubjectOutcome, ome_version: str, cor
     StoreError
         The store failed, or lost objects of the subject.
     """
-    anew = [_described_anew(volume, ome_version) for volume in outcome.volumes]
+    contents = corpus.contents
+    anew = [_described_anew(volume, ome_version, contents.family(volume.role)) for volume in outcome.volumes]
     volumes = tuple(volume for volume, _ in anew)
     documents = {key: data for _, changed in anew for key, data in changed.items()}
-    # Written by `finish_subject`: without its label maps it would hide them from whoever opens the CT meanwhile.
-    documents.pop(f"{layout.store_key(outcome.info.subject)}/ct/zarr.json", None)
+    for carrier in contents.carriers:
+        # Written by `finish_subject`: without its label maps it would hide them from whoever opens the image meanwhile.
+        documents.pop(f"{layout.store_key(outcome.info.subject)}/{carrier}/zarr.json", None)
     records = {
         layout.outcome_key(volume.subject, volume.role): to_json(volume)
         for volume in volumes
@@ -189,14 +191,16 @@ def upgrade_subject(store: Store, outcome: SubjectOutcome, ome_version: str, cor
     return finish_subject(store, outcome.info, corpus, volumes, outcome.findings)
 
 
-def _described_anew(volume: VolumeOutcome, ome_version: str) -> tuple[VolumeOutcome, dict[str, bytes]]:
+def _described_anew(
+    volume: VolumeOutcome, ome_version: str, family: Family | None
+) -> tuple[VolumeOutcome, dict[str, bytes]]:
     """Return a volume's outcome in another version of OME-Zarr, and the objects that change, by key in the mirror."""
     if volume.image is None:
         return volume, {}
     image = msgspec.structs.replace(volume.image, ome_version=ome_version)
     records = {record.key: record for record in volume.objects}
     changed = {}
-    for key, data in image_objects(image, families().get(volume.role), volume.findings).items():
+    for key, data in image_objects(image, family, volume.findings).items():
         record = ObjectRecord.of(f"{layout.store_key(volume.subject)}/{key}", data)
         if record != records.get(record.key):
             changed[record.key] = data

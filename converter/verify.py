@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 
 from converter.cast import LABEL_ROUNDING
+from converter.description import Description, remembered
 from converter.inventory import Inventory, take_inventory
+from converter.pack import open_volume
 from converter.publish import completed_subjects
 from converter.reader import Mirror, Volume
-from converter.source import VolumeStream
 from corpus import layout
 from corpus.errors import LayoutError, SettingsError, SourceError, VoxshelfError
 from corpus.findings import Finding, failure, unexpected
@@ -63,7 +64,11 @@ class Verification(msgspec.Struct, frozen=True):
 
 
 def verify(
-    mirror_url: str, source_url: str | None, subjects: frozenset[str] | None, listen: Callable[[VolumeChecked], None]
+    mirror_url: str,
+    source_url: str | None,
+    subjects: frozenset[str] | None,
+    listen: Callable[[VolumeChecked], None],
+    description: Description | None = None,
 ) -> Verification:
     """Check a mirror.
 
@@ -80,6 +85,8 @@ def verify(
         Ids; None for all.
     listen
         Called after each volume.
+    description
+        Of the corpus; None for the one that the mirror was converted with.
 
     Raises
     ------
@@ -89,7 +96,7 @@ def verify(
         No subject is selected.
     """
     mirror = Mirror(mirror_url)
-    inventory = take_inventory(source_url) if source_url else None
+    inventory = take_inventory(source_url, description or remembered(mirror.store)) if source_url else None
     outcomes = completed_subjects(mirror.store)
     listed = [subject for subject in mirror.catalog.subjects if subjects is None or subject in subjects]
     if not listed:
@@ -171,7 +178,7 @@ def _check_source(mirror: Mirror, volume: Volume, inventory: Inventory) -> int:
         raise SourceError("source.unreadable", "the source does not have this volume", place=volume.place)
     stored = _Feed(mirror.source_slabs(volume))
     compared = 0
-    with VolumeStream(subject.files[role]) as stream:
+    with open_volume(subject.files[role]) as stream:
         if stream.header.raw != volume.source_header:
             raise LayoutError("layout.voxels", "the source's header is not the one that was stored", place=volume.place)
         # Labels that were rounded on the way in may differ by as much as the converter allowed.

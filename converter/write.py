@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -19,20 +19,24 @@ import numpy as np
 from converter import codec, nifti
 from converter.cast import Cast, DoesNotFitError
 from converter.documents import image_objects
+from converter.pack import open_volume
 from converter.plan import VolumePlan, levels_of
 from converter.pyramid import downsample
 from converter.readback import ReadBack
 from converter.shards import ShardWriter
-from converter.source import VolumeStream
 from converter.statistics import IntensityStatistics, LabelStatistics
 from corpus import chunking, layout
 from corpus.errors import SourceError, StoreError
 from corpus.findings import Finding, warning
 from corpus.geometry import Triple, Voxels
-from corpus.labels import families
 from corpus.models import Level, ObjectRecord, Region, SourceRecord, StoredImage, VolumeOutcome, to_json
 from corpus.ome import DEFAULT_VERSION
 from corpus.stores import Store
+
+if TYPE_CHECKING:
+    from converter.pack import PackStream
+    from converter.source import VolumeStream
+    from corpus.labels import Family
 
 _ENCODERS: Final = 2
 _MOST_SLICES: Final = 2 ** (chunking.MOST_LEVELS - 1)
@@ -91,14 +95,15 @@ def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
     started = time.perf_counter()
     prefix = layout.store_key(plan.subject)
     record_key = layout.outcome_key(plan.subject, plan.role)
-    if (earlier := recorded_outcome(store, plan.subject, plan.role, plan.digest, plan.ome_version)) is not None:
+    carriers = (plan.role,) if plan.carries_labels else ()
+    earlier = recorded_outcome(store, plan.subject, plan.role, plan.digest, carriers, plan.ome_version)
+    if earlier is not None:
         # A job that was given out twice: its twin on another worker was quicker.
         return earlier
     # A record never outlives the objects that it vouches for.
     store.delete(record_key)
     recorded, image, findings = _write_narrowest(plan, store, prefix)
-    family = families().get(plan.role)
-    for key, data in image_objects(image, family, findings).items():
+    for key, data in image_objects(image, plan.family, findings).items():
         recorded.put(key, data)
     outcome = VolumeOutcome(
         subject=plan.subject,
@@ -114,9 +119,17 @@ def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
 
 
 def recorded_outcome(
-    store: Store, subject: str, role: str, digest: str, ome_version: str = DEFAULT_VERSION
+    store: Store,
+    subject: str,
+    role: str,
+    digest: str,
+    carriers: tuple[str, ...],
+    ome_version: str = DEFAULT_VERSION,
 ) -> VolumeOutcome | None:
-    """Return the record of a volume that was stored with these settings, if all its objects are still as it says."""
+    """Return the record of a volume that was stored with these settings, if all its objects are still as it says.
+
+    `carriers` are the images that label maps are laid on.
+    """
     for data in store.get_many([layout.outcome_key(subject, role)]).values():
         try:
             outcome = msgspec.json.decode(data, type=VolumeOutcome)
@@ -124,25 +137,30 @@ def recorded_outcome(
             return None  # of another version
         if outcome.image is None or (outcome.digest, outcome.image.ome_version) != (digest, ome_version):
             return None
-        if not missing_objects(store, subject, [outcome]):
+        if not missing_objects(store, subject, [outcome], carriers):
             return outcome
     return None
 
 
-def missing_objects(store: Store, subject: str, volumes: Iterable[VolumeOutcome]) -> list[str]:
-    """Return the keys of objects of a subject's volumes that are not there, or not of the size that was written."""
+def missing_objects(
+    store: Store, subject: str, volumes: Iterable[VolumeOutcome], carriers: tuple[str, ...]
+) -> list[str]:
+    """Return the keys of objects of a subject's volumes that are not there, or not of the size that was written.
+
+    `carriers` are the images that label maps are laid on.
+    """
     prefix = layout.store_key(subject)
     sizes = store.sizes(prefix)
-    # The CT's own document is written anew once its label maps are known.
-    records = [record for volume in volumes for record in volume.objects if record.key != f"{prefix}/ct/zarr.json"]
+    # The document of an image that carries label maps is written anew once these are known.
+    anew = {f"{prefix}/{carrier}/zarr.json" for carrier in carriers}
+    records = [record for volume in volumes for record in volume.objects if record.key not in anew]
     return [record.key for record in records if sizes.get(record.key) != record.size]
 
 
 def _delete_image(store: Store, prefix: str, path: str) -> None:
-    # The group of a CT also holds the label maps, which other tasks own.
-    labels = f"{prefix}/ct/labels/"
-    keys = store.keys(f"{prefix}/{path}")
-    store.delete_keys(key for key in keys if path != "ct" or not key.startswith(labels))
+    # The group of an image also holds the label maps that are laid on it, which other tasks own.
+    labels = f"{prefix}/{path}/labels/"
+    store.delete_keys(key for key in store.keys(f"{prefix}/{path}") if not key.startswith(labels))
 
 
 def _write_narrowest(
@@ -216,7 +234,7 @@ class _Writing:
         return put
 
     def _stream(self, writers: list[ShardWriter]) -> SourceRecord:
-        with VolumeStream(self._plan.source) as stream:
+        with open_volume(self._plan.source) as stream:
             for slab in self._slabs(stream):
                 if self._digest is not None:
                     self._digest.update(np.ascontiguousarray(slab))
@@ -224,7 +242,7 @@ class _Writing:
                 self._write(slab, writers)
             return stream.record
 
-    def _slabs(self, stream: VolumeStream) -> Iterator[Voxels]:
+    def _slabs(self, stream: VolumeStream | PackStream) -> Iterator[Voxels]:
         depth = min(self._levels[0].chunk_zyx[0], _MOST_SLICES)
         slabs = (self._cast(slab) for slab in stream.slabs(depth))
         if self._plan.reorder.is_identity:
@@ -251,7 +269,7 @@ class _Writing:
     def _describe(self, source: SourceRecord, array_sha256: str) -> tuple[StoredImage, tuple[Finding, ...]]:
         plan = self._plan
         statistics = None if plan.is_label else self._intensities.result(plan.scaling)
-        regions = self._labels.result(families()[plan.role]) if plan.is_label else ()
+        regions = self._labels.result(plan.family) if plan.family is not None else ()
         header = nifti.describe_stored(plan.header, plan.grid, self._target, plan.scaling)
         changed = header != plan.header.raw or np.dtype(plan.header.dtype).byteorder == ">"
         image = StoredImage(
@@ -264,7 +282,7 @@ class _Writing:
             **msgspec.structs.asdict(plan.meaning),
             affine_source=plan.header.affine_source,
             reorder=plan.reorder,
-            lossless=self._cast.lossless,
+            lossless=self._cast.lossless and not source.masks,
             levels=self._levels,
             codec=self._trial.choice or codec.DEFAULT,
             header=nifti.trimmed(header),
@@ -281,16 +299,19 @@ class _Writing:
     def _findings(self, image: StoredImage) -> Iterator[Finding]:
         if self._cast.rounded:
             yield warning("warning.label-rounded", self._plan.place)
+        if image.source.overlap_voxels:
+            message = f"{image.source.overlap_voxels} voxels are claimed by more than one mask"
+            yield warning("warning.mask-overlap", self._plan.place, message)
         if image.statistics and image.statistics.non_finite:
             yield warning("warning.non-finite", self._plan.place, f"{image.statistics.non_finite} voxels")
-        if self._plan.is_label:
-            yield from _label_findings(image.regions, self._plan)
+        if self._plan.family is not None:
+            yield from _label_findings(image.regions, self._plan.family, self._plan)
 
 
-def _label_findings(regions: tuple[Region, ...], plan: VolumePlan) -> Iterator[Finding]:
+def _label_findings(regions: tuple[Region, ...], family: Family, plan: VolumePlan) -> Iterator[Finding]:
     if not regions:
         yield warning("warning.label-empty", plan.place)
-    known = families()[plan.role].by_value()
+    known = family.by_value()
     unexpected = [region.value for region in regions if region.value not in known]
     if unexpected:
         yield warning(

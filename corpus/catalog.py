@@ -319,7 +319,7 @@ def _bytes(objects: Iterable[Any]) -> int:
 
 
 def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
-    info = outcome.info
+    info, contents = outcome.info, corpus.contents
     stored = {volume.role for volume in outcome.volumes if volume.image is not None}
     own = [*outcome.findings, *(finding for finding in outcome.quality if finding.place == info.subject)]
     return {
@@ -328,10 +328,10 @@ def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
         "corpus": corpus.name,
         "release": corpus.release,
         "details": to_json(info.extra).decode() if info.extra else None,
-        "has_ct": "ct" in stored,
-        "has_pet": "pet" in stored,
-        "families_present": [role for role in layout.roles() if layout.is_label(role) and role in stored],
-        "gaps": [layout.volume_name(role) for role in layout.roles() if role not in stored],
+        "has_ct": any(contents.kind(role) == "ct" for role in stored),
+        "has_pet": any(contents.kind(role) == "pet" for role in stored),
+        "families_present": [role for role in contents.roles if contents.is_label(role) and role in stored],
+        "gaps": [contents.volume_name(role) for role in contents.roles if role not in stored],
         "warnings": list(dict.fromkeys(finding.code for finding in own)),
         "store": layout.store_key(info.subject),
         "bytes": _bytes(outcome.objects) + sum(_bytes(volume.objects) for volume in outcome.volumes),
@@ -342,7 +342,7 @@ def _volume_row(volume: VolumeOutcome, image: StoredImage) -> Row:
     grid, statistics = image.grid, image.statistics
     return {
         "subject": volume.subject,
-        "volume": layout.volume_name(volume.role),
+        "volume": layout.volume_name(volume.role, is_label=image.is_label),
         "image_path": image.path,
         "array_path": layout.array_path(image.path, 0),
         "dims": grid.dims,

@@ -81,6 +81,18 @@ _SOURCE: Final = {
         "The corpus.json of a source cannot be used.",
         "It is a JSON object with the texts name, release and citation.",
     ),
+    "source.label-table": Code(
+        "A label table cannot be used.",
+        "It has one row per label with value (or index) and name, each once; docs/corpora.md describes it.",
+    ),
+    "source.mask-values": Code(
+        "A binary mask holds a value that is neither 0 nor 1.",
+        "Only binary masks are packed; a label map needs a rule with files instead of masks.",
+    ),
+    "source.mask-lattice": Code(
+        "The binary masks of one label map do not lie on one lattice in one voxel order.",
+        "Write the mask that is named anew on the lattice of the others.",
+    ),
     "source.unexpected": Code(
         "An error that voxshelf does not know stopped this volume.",
         "Please report it with the file's header and the message.",
@@ -90,6 +102,10 @@ _SETTINGS: Final = {
     "settings.url": Code(
         "A path or URL cannot be used.",
         "Give a folder, or a URL such as s3://bucket/prefix.",
+    ),
+    "settings.corpus": Code(
+        "The description of a corpus cannot be used.",
+        "docs/corpora.md lists all keys; `voxshelf inventory SRC --corpus FILE` shows what a description finds.",
     ),
     "settings.no-subjects": Code(
         "Nothing to do: no volume was found or selected.",

@@ -15,7 +15,7 @@ WARNINGS: Final[dict[str, Code]] = {
     ),
     "warning.licence-unknown": Code(
         "The licence of the subject is not known, so it is never served as open.",
-        "Check the Data-Source column of the spreadsheets.",
+        "Check the Data-Source column of the spreadsheets, or the licence rule of the corpus description.",
     ),
     "warning.suv-implausible": Code(
         "The fields for SUV contradict each other or sense, so no suv_factor is given.",
@@ -36,6 +36,14 @@ WARNINGS: Final[dict[str, Code]] = {
     "warning.release-mixed": Code(
         "The subjects seem to come from two releases, which differ in whether heads were removed.",
         "Convert each release into a mirror of its own, with --release; for privacy prefer the newer one.",
+    ),
+    "warning.mask-overlap": Code(
+        "Binary masks of a label map overlap; the structure that the table lists first kept the voxels.",
+        "Where the overlap matters, convert the masks into label maps of their own.",
+    ),
+    "warning.mask-unknown": Code(
+        "A binary mask shows a structure that the label table does not list; it was left out.",
+        "Add the structure to the table of the corpus description.",
     ),
     "warning.label-rounded": Code(
         "Label values were off whole numbers by at most 0.001 and were rounded; export is not byte-identical.",

@@ -32,8 +32,8 @@ class Label(msgspec.Struct, frozen=True):
     value: int
     name: str
     display: str
-    snomed_ct: str | None
-    side: str | None
+    snomed_ct: str | None = None
+    side: str | None = None
     in_every_release: bool = True
 
 
@@ -47,7 +47,7 @@ class Family(msgspec.Struct, frozen=True):
     display
         Name for people.
     folder
-        Folder of the corpus.
+        Folder of ENHANCE.PET; empty for other corpora.
     labels
         The regions, by value.
     """

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from corpus.labels import families
-
 LAYOUT_VERSION: Final = 1
 
 MIRROR_JSON: Final = "mirror.json"
@@ -20,7 +18,6 @@ REPORT: Final = f"{PRIVATE}/report"
 
 SUBJECTS: Final = "subjects"
 STORE_SUFFIX: Final = ".ome.zarr"
-IMAGES: Final = ("ct", "pet")
 
 _SUBJECT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -60,34 +57,35 @@ def picture_key(subject: str) -> str:
     return f"{REPORT}/pictures/{subject}.webp"
 
 
-def roles() -> tuple[str, ...]:
-    """Return what a complete subject has, in the order in which it is listed: images, then label families."""
-    return (*IMAGES, *families())
+def volume_name(role: str, *, is_label: bool) -> str:
+    """Return the name of a volume in the tables: ``ct``, ``pet``, ``labels/organs``."""
+    return f"labels/{role}" if is_label else role
 
 
-def is_label(role: str) -> bool:
-    """Whether a role is a label map."""
-    return role not in IMAGES
-
-
-def volume_name(role: str) -> str:
-    """Return the name of a role in the tables: ``ct``, ``pet``, ``labels/organs``."""
-    return f"labels/{role}" if is_label(role) else role
-
-
-def image_path(role: str, *, apart: bool = False) -> str:
-    """Return the path of an image group in a subject's store.
+def label_path(family: str, carrier: str, *, apart: bool) -> str:
+    """Return the path of a label map's image group in a subject's store.
 
     Parameters
     ----------
-    role
-        ``ct``, ``pet`` or a label family.
+    family
+        Its id.
+    carrier
+        Image on whose lattice it is laid, for example ``ct``.
     apart
-        A label map that does not lie on the CT's grid, and is kept beside it.
+        Whether it does not lie on that lattice, and is kept beside the image.
     """
-    if not is_label(role):
-        return role
-    return f"labels_{role}" if apart else f"ct/labels/{role}"
+    return f"labels_{family}" if apart else f"{carrier}/labels/{family}"
+
+
+def carrier_of(image: str) -> str | None:
+    """Return the image group that holds a label map's group, from its path; None for all that stand by themselves."""
+    carrier, _, family = image.partition("/labels/")
+    return carrier if family else None
+
+
+def is_label_path(image: str) -> bool:
+    """Whether an image group is a label map's, from its path."""
+    return carrier_of(image) is not None or image.startswith("labels_")
 
 
 def level_path(image: str, level: int) -> str:

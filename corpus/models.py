@@ -11,6 +11,8 @@ from typing import Any, Self
 
 import msgspec
 
+from corpus import layout
+from corpus.contents import ENHANCE_PET, Contents
 from corpus.findings import Finding
 from corpus.geometry import Grid, Reorder, Triple
 
@@ -38,25 +40,51 @@ class ObjectRecord(msgspec.Struct, frozen=True):
         return cls(key, len(data), hashlib.sha256(data).hexdigest())
 
 
-class SourceRecord(msgspec.Struct, frozen=True):
-    """The file that a volume was made from.
+class SourceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The file that a volume was made from, or the binary masks that were packed into it.
 
     Attributes
     ----------
     name
-        Relative to the source's root; for a member of an archive ``archive.zip!member``.
+        Relative to the source's root; for a member of an archive ``archive.zip!member``. Of masks, their folder.
     size
-        Bytes of the file as it lies there.
+        Bytes of the file as it lies there. Of masks, their sum.
     sha256
-        Of these bytes.
+        Of these bytes. Of masks, of the lines that ``sha256sum`` prints of them.
     voxels_sha256
-        Of the inflated voxel bytes, in the source's type, byte order and voxel order.
+        Of the inflated voxel bytes, in the source's type, byte order and voxel order. Of masks, of the label map that
+        they were packed into, in their voxel order.
+    masks
+        The files of binary masks, in the order of the label table.
+    overlap_voxels
+        Voxels that more than one mask claimed.
     """
 
     name: str
     size: int
     sha256: str
     voxels_sha256: str
+    masks: tuple[MaskRecord, ...] = ()
+    overlap_voxels: int = 0
+
+
+class MaskRecord(msgspec.Struct, frozen=True):
+    """A binary mask that was packed into a label map.
+
+    Attributes
+    ----------
+    value
+        Voxel value that it became.
+    name
+        Relative to the source's root.
+    size, sha256
+        Of the file.
+    """
+
+    value: int
+    name: str
+    size: int
+    sha256: str
 
 
 class CodecChoice(msgspec.Struct, frozen=True):
@@ -167,7 +195,7 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     role
-        ``ct``, ``pet`` or a label family.
+        An image such as ``ct``, or a label family.
     path
         Image group in the subject's store.
     source
@@ -243,6 +271,11 @@ class StoredImage(msgspec.Struct, frozen=True, kw_only=True):
         """Lattice of level 0."""
         return self.levels[0].grid
 
+    @property
+    def is_label(self) -> bool:
+        """Whether it is a label map."""
+        return layout.is_label_path(self.path)
+
 
 class SubjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What the spreadsheets say of a subject; None for unknown.
@@ -273,7 +306,7 @@ class SubjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, str] = {}
 
 
-class CorpusInfo(msgspec.Struct, frozen=True):
+class CorpusInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """The corpus that a mirror holds.
 
     Attributes
@@ -284,11 +317,19 @@ class CorpusInfo(msgspec.Struct, frozen=True):
         ``2025``, ``2026``, or as given.
     citation
         What a user has to cite.
+    own_contents
+        What its subjects may have; None for those of ENHANCE.PET.
     """
 
     name: str
     release: str
     citation: str
+    own_contents: Contents | None = msgspec.field(default=None, name="contents")
+
+    @property
+    def contents(self) -> Contents:
+        """What its subjects may have."""
+        return self.own_contents or ENHANCE_PET
 
 
 class VolumeOutcome(msgspec.Struct, frozen=True, kw_only=True):

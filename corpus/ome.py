@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 from typing import Any, Final
 
+import msgspec
+
 from corpus import layout, ome_v06
 from corpus.findings import Finding
 from corpus.geometry import Grid, Triple
@@ -112,6 +114,7 @@ def image_attributes(image: StoredImage, family: Family | None, findings: tuple[
             "sha256": image.source.sha256,
             "voxels_sha256": image.source.voxels_sha256,
             "dtype": image.dtype_source,
+            **_packed(image),
         },
         "array_sha256": image.array_sha256,
         "codec": {"shuffle": image.codec.shuffle, "clevel": image.codec.clevel},
@@ -144,7 +147,7 @@ def array_attributes(image: StoredImage, family: Family | None) -> Json:
             "flag_values": [label.value for label in labels],
             "flag_meanings": " ".join(label.name for label in labels),
         }
-    attributes: Json = {"long_name": _DISPLAY[image.role], "units": image.units}
+    attributes: Json = {"long_name": _DISPLAY.get(image.role, image.role), "units": image.units}
     if not image.scaling.is_identity:
         # xarray then shows physical values; the stored numbers stay the source's.
         attributes |= {"scale_factor": image.scaling.slope, "add_offset": image.scaling.inter}
@@ -169,9 +172,16 @@ def coordinate_attributes(grid: Grid, axis: int) -> Json:
     }
 
 
+def _packed(image: StoredImage) -> Json:
+    if not image.source.masks:
+        return {}
+    masks = [msgspec.structs.asdict(mask) for mask in image.source.masks]
+    return {"masks": masks, "overlap_voxels": image.source.overlap_voxels}
+
+
 def _multiscale(image: StoredImage) -> Json:
     grid = image.grid
-    is_label = layout.is_label(image.role)
+    is_label = image.is_label
     name = layout.array_name(image.path)
     return {
         "name": name,
@@ -207,13 +217,14 @@ def _channel(image: StoredImage) -> Json:
     statistics = image.statistics
     low, high = (statistics.minimum, statistics.maximum) if statistics else (None, None)
     start, end = _CT_WINDOW_HU
-    if image.role != "ct":
+    if image.units != "HU":
         bright = (statistics.high if statistics else None) or 0.0
         start, end = 0.0, bright if bright > 0 else 1.0
     first, last = _stored_range(start, end, image)
+    name = _DISPLAY.get(image.role, image.role)
     smallest, largest = _stored_range(start if low is None else low, end if high is None else high, image)
     window = {"min": smallest, "max": largest, "start": first, "end": last}
-    return {"active": True, "color": _COLOR[image.role], "label": _DISPLAY[image.role], "window": window}
+    return {"active": True, "color": _COLOR.get(image.role, "FFFFFF"), "label": name, "window": window}
 
 
 def _stored_range(low: float, high: float, image: StoredImage) -> tuple[float, float]:
@@ -244,6 +255,6 @@ def _image_label(image: StoredImage, family: Family) -> Json:
     label: Json = {"colors": colors, "properties": properties}
     if image.ome_version == "0.5":
         label = {"version": image.ome_version, **label}
-    if image.path.startswith("ct/"):
+    if layout.carrier_of(image.path) is not None:
         label["source"] = {"image": "../../"}
     return label

@@ -8,6 +8,13 @@ source = click.argument("source", metavar="SRC")
 mirror = click.argument("mirror", metavar="MIRROR")
 
 subjects = click.option("--subjects", metavar="IDS", help="Only these subjects, for example 0001,0003-0010.")
+corpus = click.option(
+    "--corpus",
+    default="enhance-pet",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="What SRC looks like: enhance-pet, totalsegmentator, bids, or a description of your own (docs/corpora.md).",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text, for scripts.")
 workers = click.option(
     "--workers",

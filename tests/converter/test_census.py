@@ -11,8 +11,8 @@ from converter.census import RELEASES, mixed_releases, ranges_text, take_census
 from converter.convert import parse_subjects
 from converter.inventory import Inventory, SubjectFiles
 from converter.source import SourceFile
-from corpus import layout
 from corpus.catalog import Catalog, MirrorRecord, build_tables
+from corpus.contents import ENHANCE_PET
 from corpus.findings import warning
 from corpus.models import CorpusInfo, SubjectInfo
 
@@ -20,7 +20,7 @@ from corpus.models import CorpusInfo, SubjectInfo
 def inventory_of(*numbers: int, without: tuple[str, ...] = (), twice: tuple[str, ...] = ()) -> Inventory:
     subjects = {}
     for subject in (f"{number:04d}" for number in numbers):
-        files = {role: SourceFile("", f"{role}/{subject}", 10) for role in layout.roles()}
+        files = {role: SourceFile("", f"{role}/{subject}", 10) for role in ENHANCE_PET.roles}
         for place in without:
             if place.startswith(f"{subject}/"):
                 del files[place.partition("/")[2]]

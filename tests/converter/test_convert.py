@@ -9,7 +9,7 @@ import openpyxl
 import pytest
 
 from converter.convert import ConvertSettings, convert, parse_subjects
-from converter.corpusfile import ENHANCE_PET, read_corpus
+from converter.corpusfile import read_corpus
 from converter.events import Event, Planned, Report, VolumeDone
 from converter.reader import Mirror
 from corpus.errors import LayoutError, SettingsError
@@ -242,7 +242,7 @@ def test_a_withdrawn_licence_is_applied_at_once_whatever_is_selected(corpus: Pat
 
 def test_a_source_says_itself_which_corpus_it_is(corpus: Path, tmp_path: Path) -> None:
     assert read_corpus(str(corpus)).name == "voxshelf phantom"
-    assert read_corpus(str(tmp_path)) == ENHANCE_PET
+    assert read_corpus(str(tmp_path)).name == "ENHANCE.PET 1.6k"
 
 
 def test_no_document_of_a_mirror_tells_where_it_was_made(mirror: Path, corpus: Path) -> None:

@@ -15,7 +15,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from nibabel.processing import resample_from_to
 
 from converter.convert import ConvertSettings, convert
-from converter.corpusfile import ENHANCE_PET
+from converter.corpusfile import read_corpus
 from converter.export import Cut, export
 from converter.reader import Mirror
 
@@ -55,7 +55,7 @@ def save(image: nib.Nifti1Image, corpus: Path, role: str, subject: str) -> None:
 
 
 def mirror_of(corpus: Path, folder: Path) -> Mirror:
-    report = convert(str(corpus), str(folder), ConvertSettings(corpus=ENHANCE_PET), lambda _: None)
+    report = convert(str(corpus), str(folder), ConvertSettings(corpus=read_corpus(str(corpus))), lambda _: None)
     assert not report.failures
     return Mirror(str(folder))
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from converter.inventory import Inventory, role_of, take_inventory
+from converter.description import ENHANCE_PET as DESCRIPTION
+from converter.inventory import Inventory, take_inventory
+from converter.names import Names
 from converter.source import VolumeStream, peek_header
-from corpus import layout
+from corpus.contents import ENHANCE_PET
 from corpus.errors import SettingsError
 from corpus.labels import families
 
@@ -58,7 +60,7 @@ def codes(inventory: Inventory) -> list[tuple[str, str]]:
 def complete(inventory: Inventory, *subjects: str) -> None:
     assert list(inventory.subjects) == list(subjects)
     for files in inventory.subjects.values():
-        assert tuple(files.files) == layout.roles()
+        assert tuple(files.files) == ENHANCE_PET.roles
         assert files.findings == ()
     assert not inventory.findings
 
@@ -160,13 +162,13 @@ def test_l6_any_case(tmp_path: Path, zipped: Build, change: Callable[[str], str]
     ],
 )
 def test_the_innermost_telling_folder_gives_the_role(folders: tuple[str, ...], role: str | None) -> None:
-    assert role_of(folders) == role
+    assert Names(DESCRIPTION).role_of(folders) == role
 
 
 def test_no_folder_of_one_family_is_anothers() -> None:
     for role, folder in FOLDERS.items():
-        assert role_of((folder,)) == role
-        assert role_of((role,)) == role
+        assert Names(DESCRIPTION).role_of((folder,)) == role
+        assert Names(DESCRIPTION).role_of((role,)) == role
 
 
 def test_junk_is_ignored_and_not_counted(tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_gaps_are_listed_in_the_order_of_roles(tmp_path: Path) -> None:
     lay(tmp_path, ["Organs/0001.nii.gz"])
     files = take_inventory(str(tmp_path)).subjects["0001"]
     assert [(finding.code, finding.place) for finding in files.findings] == [
-        ("warning.volume-missing", f"0001/{role}") for role in layout.roles() if role != "organs"
+        ("warning.volume-missing", f"0001/{role}") for role in ENHANCE_PET.roles if role != "organs"
     ]
     assert "labels/ribs" in files.findings[-2].message
 

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from converter.inventory import SubjectFiles
 from converter.nifti import VolumeHeader
 from converter.plan import VolumePlan, digest_of, levels_of, plan_volume
-from converter.source import SourceFile
+from converter.source import MaskFile, SourceFile
 from corpus import chunking
+from corpus.contents import Contents, ImageVolume, LabelVolume
 from corpus.errors import SourceError
 from corpus.geometry import Grid, Reorder
+from corpus.labels import Family
 from corpus.models import Scaling, SubjectInfo
 
 Read = Callable[..., VolumeHeader]
@@ -52,6 +54,33 @@ def turned(affine: np.ndarray, shape_zyx: tuple[int, int, int], flips_ijk: tuple
 @pytest.fixture
 def ct(header_of: Read, las: np.ndarray) -> VolumeHeader:
     return header_of(np.zeros(SHAPE, "<f4"), las)
+
+
+def test_the_digest_of_masks_covers_each_of_them() -> None:
+    def digest(*masks: tuple[int, str, int]) -> str:
+        files = tuple(MaskFile(value, SourceFile(f"s3://bucket/{name}", name, size)) for value, name, size in masks)
+        return digest_of(SubjectFiles("0001", {"organs": SourceFile("", "s/", 30, masks=files)}, ()), "organs")
+
+    usual = ((1, "a", 10), (2, "b", 20))
+    others = [((1, "a", 20), (2, "b", 10)), ((1, "a", 10), (3, "b", 20)), ((1, "a", 10), (2, "c", 20)), ((1, "a", 30),)]
+    assert len({digest(*usual), *(digest(*other) for other in others)}) == 5
+    assert digest(*usual) == digest(*usual)
+
+
+def test_a_label_map_on_another_image_than_the_ct(ct: VolumeHeader) -> None:
+    labels = (LabelVolume(Family("dseg", "Brain", "", ()), "t1w"),)
+    contents = Contents((ImageVolume("t1w", "other"), ImageVolume("ct", "ct")), labels)
+    files, headers = files_of("t1w", "ct", "dseg"), {"t1w": ct, "ct": SourceError("source.unreadable", "-"), "dseg": ct}
+    label = plan_volume(files, "dseg", headers, INFO, contents=contents)
+    image = plan_volume(files, "t1w", headers, INFO, contents=contents)
+    assert (label.path, label.is_label, label.carries_labels) == ("t1w/labels/dseg", True, False)
+    assert (image.path, image.meaning.units, image.types, image.carries_labels) == (
+        "t1w",
+        "unknown",
+        ("float32",),
+        True,
+    )
+    assert digest_of(files, "ct", contents) != digest_of(files, "ct")
 
 
 def test_a_ct(ct: VolumeHeader) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from converter.description import ENHANCE_PET, SheetRule, SubjectRule
 from converter.sheets import describe_subject, pet_units, read_sheet
 from corpus.errors import SourceError
 
@@ -24,7 +25,7 @@ CAREGGI = "Azienda Ospedaliero Universitaria Careggi (IT)"
 
 
 def describe(ct: dict[str, Any], pet: dict[str, Any]) -> Any:
-    return describe_subject("0001", ct, pet, "Corpus")
+    return describe_subject("0001", {"CT": ct, "PT": pet}, "Corpus")
 
 
 @pytest.mark.parametrize(
@@ -138,9 +139,69 @@ def test_units_are_never_guessed(text: str | None, unit: str | None) -> None:
     assert pet_units(text) == unit
 
 
-def test_the_unit_is_that_of_the_pet_sheet() -> None:
-    assert describe({"pet_units": "HU"}, {}).pet_units is None
-    assert describe({"pet_units": "HU"}, {"pet_units": " BQML "}).pet_units == "BQML"
+def test_the_unit_is_that_of_the_pet_sheet(xlsx: Xlsx) -> None:
+    ct_rule, pet_rule = ENHANCE_PET.sheets
+    sheet = xlsx([["Patient", "Units"], [1, " BQML "]])
+    as_ct, as_pet = (read_sheet(sheet, "x", rule)["0001"] for rule in (ct_rule, pet_rule))
+    assert (describe(as_ct, {}).pet_units, describe(as_ct, {}).extra) == (None, {"CT: Units": " BQML "})
+    assert (describe({}, as_pet).pet_units, describe({}, as_pet).extra) == ("BQML", {})
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "field", "number"),
+    [
+        ("Height [cm]", 168, "height_m", 1.68),
+        ("height (mm)", "1680", "height_m", 1.68),
+        ("Height_m", 1.68, "height_m", 1.68),
+        ("HEIGHT in inches", 70, "height_m", None),
+        ("Height", 168, "height_m", None),
+        ("Height [furlongs]", 1, "height_m", None),
+        ("Weight [g]", 70500, "weight_kg", 70.5),
+        ("weight/kg", "70,5", "weight_kg", 70.5),
+        ("Weight [lb]", 100, "weight_kg", 45.359237),
+        ("Weight", 70, "weight_kg", None),
+        ("Age", 81.8, "age_years", 81.8),
+        ("Age [months]", 30, "age_years", 2.5),
+        ("Age group", 3, "age_years", None),
+    ],
+)
+def test_units_in_headers_are_parsed_and_never_guessed(
+    xlsx: Xlsx, header: str, cell: object, field: str, number: float | None
+) -> None:
+    info = describe({}, read_sheet(xlsx([["Patient", header], [1, cell]]), "x")["0001"])
+    assert getattr(info, field) == (None if number is None else pytest.approx(number, rel=1e-12))
+    # What was not understood is kept as it stood there.
+    assert info.extra == ({f"PT: {header}": str(cell)} if number is None else {})
+
+
+# Sheets as text
+
+
+RULE = SheetRule(columns={"subject": ("image_id",), "age_years": ("age",), "sex": ("gender",)}, files=("meta.csv",))
+IDS = SubjectRule(pattern="s[0-9]{4}")
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_a_text_sheet_by_any_delimiter(delimiter: str, start: str) -> None:
+    rows = [["image_id", "age", "gender", "note"], ["s0001", "61.5", "f", "ä"], [" s0002 ", "", "m", ""]]
+    text = start + "\r\n".join(delimiter.join(row) for row in rows)
+    assert read_sheet(text.encode(), "some.csv", RULE, IDS) == {
+        "s0001": {"age_years": "61.5", "sex": "f", "note": "ä"},
+        "s0002": {"sex": "m"},
+    }
+
+
+def test_quoted_cells_may_hold_the_delimiter() -> None:
+    sheet = b'image_id;note\ns0001;"a;b"\nx0001;c\n'
+    assert read_sheet(sheet, "some.csv", RULE, IDS) == {"s0001": {"note": "a;b"}}
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe\x00", b"a;b\n1;2\n"])
+def test_a_text_sheet_that_is_none_is_refused(data: bytes) -> None:
+    with pytest.raises(SourceError) as caught:
+        read_sheet(data, "some.csv", RULE, IDS)
+    assert (caught.value.code, caught.value.place) == ("source.sheet-unreadable", "some.csv")
 
 
 # Licences: what is not sure is unknown.
@@ -191,7 +252,7 @@ def test_the_pet_sheet_has_the_word_on_the_patient() -> None:
 
 
 def test_unknown_columns_are_kept_as_text(xlsx: Xlsx) -> None:
-    header = ["Patient", "Height [cm]", "Year", "Half Life [s]", "Injection"]
+    header = ["Patient", "Height [ells]", "Year", "Half Life [s]", "Injection"]
     when = datetime(2011, 2, 3, 4, 5, 6, tzinfo=UTC).replace(tzinfo=None)
     row = read_sheet(xlsx([header, [1, 170, 2009, 6586.2, when]]), "x")["0001"]
     info = describe({"Year": 2008, "kVp": 120}, row)
@@ -200,7 +261,7 @@ def test_unknown_columns_are_kept_as_text(xlsx: Xlsx) -> None:
         "CT: Year": "2008",
         "CT: kVp": "120",
         "PT: Half Life [s]": "6586.2",
-        "PT: Height [cm]": "170",
+        "PT: Height [ells]": "170",
         "PT: Injection": "2011-02-03 04:05:06",
         "PT: Year": "2009",
     }

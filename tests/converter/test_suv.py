@@ -229,7 +229,7 @@ def test_whatever_the_cells_hold_there_is_a_sensible_factor_or_a_reason(
 def info_of(number: int, xlsx: Callable[..., bytes]) -> SubjectInfo:
     row = _pt_row(make_subject(number), 0)
     rows = read_sheet(xlsx([list(row), list(row.values())]), "PT-details.xlsx")
-    return describe_subject(f"{number:04d}", {}, rows[f"{number:04d}"], "phantom")
+    return describe_subject(f"{number:04d}", {"PT": rows[f"{number:04d}"]}, "phantom")
 
 
 @pytest.mark.parametrize(

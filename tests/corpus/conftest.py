@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from corpus import chunking, layout
 from corpus.catalog import MirrorRecord, build_tables, record_of, table_bytes
+from corpus.contents import ENHANCE_PET
 from corpus.geometry import Grid, Reorder
 from corpus.licenses import license_of
 from corpus.models import (
@@ -88,7 +89,7 @@ def make_image(make_grid: Callable[..., Grid]) -> Callable[..., StoredImage]:
 
     def build(role: str = "ct", grid: Grid | None = None, **fields: Any) -> StoredImage:
         grid = grid or make_grid(shape_zyx=(60, 100, 130))
-        is_label = layout.is_label(role)
+        is_label = ENHANCE_PET.is_label(role)
         levels = []
         for factors in chunking.level_factors(grid):
             level = grid.downsampled(factors)
@@ -96,7 +97,7 @@ def make_image(make_grid: Callable[..., Grid]) -> Callable[..., StoredImage]:
             levels.append(Level(factors, level, chunk, chunking.shard(level.shape_zyx, chunk, 2)))
         usual: dict[str, Any] = {
             "role": role,
-            "path": layout.image_path(role),
+            "path": ENHANCE_PET.image_path(role),
             "source": SourceRecord(f"images/{role}/0001.nii.gz", 1234, "a" * 64, "b" * 64),
             "dtype": "uint8" if is_label else "int16",
             "dtype_source": "<i2",

@@ -13,6 +13,7 @@ import pytest
 
 from corpus import layout
 from corpus.catalog import Catalog, MirrorRecord, build_tables, read_catalog, read_mirror, table_bytes
+from corpus.contents import ENHANCE_PET
 from corpus.errors import LayoutError, NotFoundError
 from corpus.findings import warning
 from corpus.geometry import Grid
@@ -30,7 +31,7 @@ from corpus.models import (
 from corpus.stores import Store
 
 Publish = Callable[..., MirrorRecord]
-FAMILIES = [role for role in layout.roles() if layout.is_label(role)]
+FAMILIES = [role for role in ENHANCE_PET.roles if ENHANCE_PET.is_label(role)]
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def subjects(
 ) -> list[SubjectOutcome]:
     """One that is complete, one that has a CT and a map, one of which nothing is known and nothing was stored."""
     organs = make_image("organs", regions=(make_region(7, "liver"), make_region(99, "unexpected_99")))
-    complete = [organs if role == "organs" else make_image(role) for role in layout.roles()]
+    complete = [organs if role == "organs" else make_image(role) for role in ENHANCE_PET.roles]
     return [
         make_subject(
             "0002",
@@ -113,7 +114,7 @@ class TestRoundTrip:
         row = catalog.subject("0001")
         assert (row["has_ct"], row["has_pet"], row["families_present"]) == (True, False, ["organs"])
         assert row["gaps"] == ["pet", *[f"labels/{family}" for family in FAMILIES if family != "organs"]]
-        assert catalog.subject("0003")["gaps"] == [layout.volume_name(role) for role in layout.roles()]
+        assert catalog.subject("0003")["gaps"] == [ENHANCE_PET.volume_name(role) for role in ENHANCE_PET.roles]
         assert "0003" not in catalog.volumes
 
     def test_keeps_the_order_of_subjects(self, catalog: Catalog) -> None:

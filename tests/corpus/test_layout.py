@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus import layout
+from corpus.contents import ENHANCE_PET
 
 FAMILIES = ("body_composition", "cardiac", "muscles", "organs", "peripheral_bones", "ribs", "vertebrae")
 
@@ -49,7 +50,7 @@ class TestMirror:
         assert layout.store_key("0001") == "subjects/0001.ome.zarr"
 
     def test_records_are_private_and_never_the_same(self) -> None:
-        keys = [layout.outcome_key(subject, role) for subject in ("0001", "0002") for role in layout.roles()]
+        keys = [layout.outcome_key(subject, role) for subject in ("0001", "0002") for role in ENHANCE_PET.roles]
         keys += [layout.subject_outcome_key(subject) for subject in ("0001", "0002")]
         assert len(set(keys)) == len(keys)
         assert all(key.startswith(".voxshelf/") for key in keys)
@@ -57,14 +58,14 @@ class TestMirror:
 
 class TestRoles:
     def test_images_come_first_then_families(self) -> None:
-        assert layout.roles() == ("ct", "pet", *FAMILIES)
+        assert ENHANCE_PET.roles == ("ct", "pet", *FAMILIES)
 
     def test_all_but_images_are_labels(self) -> None:
-        assert [role for role in layout.roles() if layout.is_label(role)] == list(FAMILIES)
+        assert [role for role in ENHANCE_PET.roles if ENHANCE_PET.is_label(role)] == list(FAMILIES)
 
     def test_names_in_the_tables(self) -> None:
         names = ["ct", "pet", *[f"labels/{family}" for family in FAMILIES]]
-        assert [layout.volume_name(role) for role in layout.roles()] == names
+        assert [ENHANCE_PET.volume_name(role) for role in ENHANCE_PET.roles] == names
 
 
 class TestPaths:
@@ -79,16 +80,16 @@ class TestPaths:
         ],
     )
     def test_in_a_subjects_store(self, role: str, apart: bool, image: str, array: str) -> None:
-        assert layout.image_path(role, apart=apart) == image
+        assert ENHANCE_PET.image_path(role, apart=apart) == image
         assert layout.array_path(image, 1) == array
         assert array == f"{layout.level_path(image, 1)}/{layout.array_name(image)}"
 
     @pytest.mark.parametrize("role", ["ct", "pet"])
     def test_an_image_is_never_put_apart(self, role: str) -> None:
-        assert layout.image_path(role, apart=True) == role
+        assert ENHANCE_PET.image_path(role, apart=True) == role
 
     def test_no_group_lies_in_a_place_of_another(self) -> None:
-        images = {layout.image_path(role, apart=apart) for role in layout.roles() for apart in (False, True)}
+        images = {ENHANCE_PET.image_path(role, apart=apart) for role in ENHANCE_PET.roles for apart in (False, True)}
         assert len(images) == 2 + 2 * len(FAMILIES)
         levels = {layout.level_path(image, level) for image in images for level in range(5)}
         assert len(levels) == 5 * len(images)
@@ -96,5 +97,5 @@ class TestPaths:
 
     def test_arrays_of_one_store_have_names_of_their_own(self) -> None:
         """xarray merges the levels that are asked for, so two maps must not share a name."""
-        names = [layout.array_name(layout.image_path(role)) for role in layout.roles()]
+        names = [layout.array_name(ENHANCE_PET.image_path(role)) for role in ENHANCE_PET.roles]
         assert all(one != other for one, other in itertools.combinations(names, 2))

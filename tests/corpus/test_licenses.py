@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.licenses import LICENSES, UNKNOWN, attribution_of, institution_of, license_of
+from corpus.licenses import (
+    LICENSES,
+    UNKNOWN,
+    Institution,
+    attribution_of,
+    institution_of,
+    license_of,
+    license_of_text,
+)
 
 AUTOPET = "AutoPET Challenge"
 LEIPZIG = "University Hospital Leipzig (DE)"
@@ -119,7 +127,7 @@ class TestTable:
         for spdx, license_ in LICENSES.items():
             assert license_.id == spdx
             assert license_.name
-            assert license_.url.startswith("https://creativecommons.org/licenses/") is license_.is_known
+            assert license_.url.startswith("https://") is license_.is_known
 
     def test_the_two_licences_lead_to_their_own_text(self) -> None:
         assert LICENSES["CC-BY-4.0"].url.endswith("/by/4.0/")
@@ -138,3 +146,42 @@ class TestNames:
 
     def test_attribution_has_the_name_in_full(self) -> None:
         assert attribution_of("university hospital leipzig (Germany).", "Corpus") == f"Corpus, images from {LEIPZIG}"
+
+
+class TestFreeText:
+    @pytest.mark.parametrize(
+        ("text", "spdx"),
+        [
+            ("CC0", "CC0-1.0"),
+            (" cc-by-4.0 ", "CC-BY-4.0"),
+            ("CC BY 4.0", "CC-BY-4.0"),
+            ("CC BY-NC 4.0.", "CC-BY-NC-4.0"),
+            ("Creative Commons Attribution 4.0 International", "CC-BY-4.0"),
+            ("http://creativecommons.org/licenses/by-nc/4.0", "CC-BY-NC-4.0"),
+            ("creativecommons.org/publicdomain/zero/1.0/", "CC0-1.0"),
+            ("PDDL", "PDDL-1.0"),
+        ],
+    )
+    def test_a_licence_in_full(self, text: str, spdx: str) -> None:
+        assert license_of_text(text).id == spdx
+
+    @pytest.mark.parametrize(
+        "text",
+        [None, "", "unknown", "CC", "CC BY", "CC BY 3.0", "CC BY-SA 4.0", "CC0 or CC BY 4.0", "not CC0", "open", "1.0"],
+    )
+    def test_anything_else_is_unknown(self, text: str | None) -> None:
+        assert license_of_text(text) is UNKNOWN
+
+    @given(st.sampled_from([license_.id for license_ in LICENSES.values() if license_.is_known]), st.text())
+    def test_words_around_it_make_it_unknown(self, spdx: str, more: str) -> None:
+        if any(letter.isalnum() for letter in more):
+            assert not license_of_text(f"{spdx} {more}").is_known
+
+
+def test_a_table_of_ones_own_knows_no_other_institution() -> None:
+    own = (Institution("Klinikum Nirgendwo", "CC0-1.0", ("de",)), Institution("Elsewhere", "free beer"))
+    assert license_of("klinikum nirgendwo (DE).", own).id == "CC0-1.0"
+    assert attribution_of("klinikum nirgendwo (DE).", "Corpus", own) == "Corpus, images from Klinikum Nirgendwo"
+    assert institution_of("AUTOPET challenge", own) == "AUTOPET challenge"
+    for name in (LEIPZIG, "Klinikum Nirgendwo (US)", "Elsewhere", None):
+        assert license_of(name, own) is UNKNOWN

@@ -327,7 +327,7 @@ class TestRoot:
         assert (voxshelf["corpus"], voxshelf["release"]) == ("ENHANCE.PET 1.6k", "2026")
         assert [voxshelf[name] for name in ("sex", "weight_kg", "height_m", "scanner", "indication")] == [None] * 5
 
-    @pytest.mark.parametrize("spdx", ["unknown", "", "cc-by-4.0", "CC0-1.0"])
+    @pytest.mark.parametrize("spdx", ["unknown", "", "cc-by-4.0", "CC-BY-SA-4.0"])
     def test_a_licence_that_is_not_in_the_table_is_unknown(self, corpus_info: CorpusInfo, spdx: str) -> None:
         content = ome.root_attributes(SubjectInfo(subject="0007", license=spdx), corpus_info)
         assert content["voxshelf"]["license"]["id"] == "unknown"

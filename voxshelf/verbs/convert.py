@@ -12,12 +12,14 @@ import msgspec
 
 from converter.convert import ConvertSettings, convert, parse_subjects
 from converter.corpusfile import read_corpus
+from converter.description import load
 from converter.events import Event, Planned, Report, VolumeDone
 from converter.report import closing_event, document, slowest, totals
 from corpus import layout
+from corpus.contents import Contents
 from corpus.errors import SettingsError
 from corpus.licenses import LICENSES
-from corpus.models import to_json
+from corpus.models import CorpusInfo, to_json
 from corpus.ome import VERSIONS
 from voxshelf import options
 from voxshelf.display import WorkBar, console, print_findings, print_json, print_table, size_text
@@ -28,11 +30,16 @@ _SLOWEST: Final = 5
 @click.command()
 @options.source
 @options.mirror
+@options.corpus
 @options.subjects
 @click.option(
     "--license", "licenses", multiple=True, metavar="SPDX", help="Only subjects under this licence; repeatable."
 )
-@click.option("--volumes", metavar="LIST", help="Only these, from ct, pet, labels and the families. Default: all.")
+@click.option(
+    "--volumes",
+    metavar="LIST",
+    help="Only these, for example ct,organs; labels are all label maps. Default: all.",
+)
 @options.workers
 @options.scheduler
 @click.option("--overwrite", is_flag=True, help="Convert the selected subjects anew; they are unpublished first.")
@@ -45,7 +52,16 @@ _SLOWEST: Final = 5
 @click.option("--no-pictures", is_flag=True, help="Leave the pictures of subjects out of the report page.")
 @click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Write report.json here as well.")
 @options.as_json
-def command(source: str, mirror: str, *, report: Path | None, no_pictures: bool, as_json: bool, **choices: Any) -> None:
+def command(
+    source: str,
+    mirror: str,
+    *,
+    corpus: str,
+    report: Path | None,
+    no_pictures: bool,
+    as_json: bool,
+    **choices: Any,
+) -> None:
     """Turn the corpus SRC into the mirror MIRROR.
 
     SRC and MIRROR are folders, or URLs such as s3://bucket/prefix. Run it again at any time: it does only what is
@@ -57,10 +73,14 @@ def command(source: str, mirror: str, *, report: Path | None, no_pictures: bool,
       voxshelf convert /data/ENHANCE-PET mirror
       voxshelf convert s3://corpus s3://public/mirror --license CC-BY-4.0 --scheduler tcp://head:8786
       voxshelf convert corpus mirror --subjects 0001-0010 --volumes ct,organs --workers 0
+      voxshelf convert /data/Totalsegmentator_dataset_v201 mirror --corpus totalsegmentator
+      voxshelf convert /data/mine mirror --corpus mine.toml
 
     Exit status: 0 all done, 1 some volumes failed and are listed.
     """
-    settings = msgspec.structs.replace(_settings(source, **choices), pictures=not no_pictures)
+    description = load(corpus)
+    settings = _settings(read_corpus(source, description), **choices)
+    settings = msgspec.structs.replace(settings, description=description, pictures=not no_pictures)
     with WorkBar("converting") as bar:
 
         def listen(event: Event) -> None:
@@ -83,7 +103,7 @@ def command(source: str, mirror: str, *, report: Path | None, no_pictures: bool,
 
 
 def _settings(
-    source: str,
+    about: CorpusInfo,
     *,
     subjects: str | None,
     licenses: tuple[str, ...],
@@ -95,28 +115,27 @@ def _settings(
     for spdx in licenses:
         if spdx not in LICENSES:
             raise SettingsError("settings.option", f"{spdx!r} is none of {', '.join(LICENSES)}", place="--license")
-    corpus = read_corpus(source)
     return ConvertSettings(
         subjects=parse_subjects(subjects) if subjects else None,
         licenses=frozenset(licenses) or None,
-        roles=_roles(volumes),
+        roles=_roles(volumes, about.contents),
         workers=(os.cpu_count() or 1) if workers is None else workers,
-        corpus=msgspec.structs.replace(corpus, release=release) if release else corpus,
+        corpus=msgspec.structs.replace(about, release=release) if release else about,
         **as_they_are,
     )
 
 
-def _roles(volumes: str | None) -> tuple[str, ...]:
+def _roles(volumes: str | None, contents: Contents) -> tuple[str, ...]:
     if volumes is None:
-        return layout.roles()
+        return contents.roles
     names = {name.strip() for name in volumes.split(",")}
     if "labels" in names:
-        names = names - {"labels"} | {role for role in layout.roles() if layout.is_label(role)}
-    unknown = names - set(layout.roles())
+        names = names - {"labels"} | {role for role in contents.roles if contents.is_label(role)}
+    unknown = names - set(contents.roles)
     if unknown:
-        choices = ", ".join((*layout.roles(), "labels"))
+        choices = ", ".join((*contents.roles, "labels"))
         raise SettingsError("settings.option", f"{sorted(unknown)} are none of {choices}", place="--volumes")
-    return tuple(role for role in layout.roles() if role in names)
+    return tuple(role for role in contents.roles if role in names)
 
 
 def _say(text: str) -> None:
@@ -146,7 +165,7 @@ def _print_report(report: Report, mirror: str) -> None:
 
 def _print_speed(report: Report) -> None:
     rows = [
-        (f"{volume.subject}/{layout.volume_name(volume.role)}", f"{volume.seconds:.1f}", *_sizes(volume))
+        (f"{volume.subject}/{volume.role}", f"{volume.seconds:.1f}", *_sizes(volume))
         for volume in slowest(report)[:_SLOWEST]
     ]
     print_table("Slowest", ["volume", "seconds", "source", "stored"], rows)

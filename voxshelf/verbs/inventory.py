@@ -6,10 +6,10 @@ import click
 
 from converter.census import RELEASES, Census, ranges_text, take_census
 from converter.convert import read_infos
-from converter.corpusfile import ENHANCE_PET, read_corpus
+from converter.corpusfile import read_corpus
+from converter.description import ENHANCE_PET, load
 from converter.inventory import SubjectFiles, take_inventory
 from converter.labelfile import check_label_files
-from corpus import layout
 from corpus.findings import Finding
 from voxshelf import options
 from voxshelf.display import console, print_findings, print_json, print_table, size_text
@@ -26,8 +26,9 @@ _MOST_SHOWN = 40
     type=click.Choice(list(RELEASES)),
     help="Compare the counts with this release. Default: the one whose ids are all there, if any.",
 )
+@options.corpus
 @options.as_json
-def command(source: str, *, show_all: bool, release: str | None, as_json: bool) -> None:
+def command(source: str, *, show_all: bool, release: str | None, corpus: str, as_json: bool) -> None:
     """Show which volumes of which subjects SRC holds, without converting anything.
 
     SRC is a folder, a zip archive, or a URL: s3://bucket/prefix, a web folder with an index page, an archive on a web
@@ -39,16 +40,18 @@ def command(source: str, *, show_all: bool, release: str | None, as_json: bool) 
     Examples:
       voxshelf inventory /data/ENHANCE-PET
       voxshelf inventory https://example.org/ENHANCE-PET-1_6k.zip --release 2025
+      voxshelf inventory /data/Totalsegmentator_dataset_v201 --corpus totalsegmentator
     """
-    found = take_inventory(source)
-    corpus = read_corpus(source)
-    infos, sheet_findings = read_infos(found, corpus.name)
-    census = take_census(found, infos, release)
+    description = load(corpus)
+    found = take_inventory(source, description)
+    about = read_corpus(source, description)
+    infos, sheet_findings = read_infos(found, about.name, description)
+    census = take_census(found, infos, release, about.contents)
     findings = [*found.findings, *sheet_findings]
-    warnings = check_label_files(found)
+    warnings = check_label_files(found) if about.own_contents is None else []
     if as_json:
         subjects = {"subjects": found.subjects, "infos": infos}
-        print_json({"corpus": corpus, "census": census, **subjects, "findings": findings, "warnings": warnings})
+        print_json({"corpus": about, "census": census, **subjects, "findings": findings, "warnings": warnings})
         return
     shown = [
         entry
@@ -56,18 +59,18 @@ def command(source: str, *, show_all: bool, release: str | None, as_json: bool) 
         if show_all or len(infos) <= _MOST_SHOWN or entry.findings or infos[subject].license == "unknown"
     ]
     if shown:
-        rows = [_row(entry, infos[entry.subject].license) for entry in shown]
-        print_table(f"{corpus.name} in {source}", ["subject", *layout.roles(), "size", "license"], rows)
+        rows = [_row(entry, about.contents.roles, infos[entry.subject].license) for entry in shown]
+        print_table(f"{about.name} in {source}", ["subject", *about.contents.roles, "size", "license"], rows)
     if len(shown) < len(found.subjects):
         console().print(f"{len(found.subjects) - len(shown)} more subjects are complete; --all lists them")
     _print_counts(census)
     _print_findings(found.subjects, findings, warnings)
-    console().print(_summary(census, is_enhance_pet=corpus.name == ENHANCE_PET.name), markup=False)
+    console().print(_summary(census, is_enhance_pet=about.name == ENHANCE_PET.name), markup=False)
 
 
-def _row(entry: SubjectFiles, license_: str) -> list[str]:
+def _row(entry: SubjectFiles, roles: tuple[str, ...], license_: str) -> list[str]:
     size = size_text(sum(file.size for file in entry.files.values()))
-    return [entry.subject, *(_mark(entry, role) for role in layout.roles()), size, license_]
+    return [entry.subject, *(_mark(entry, role) for role in roles), size, license_]
 
 
 def _mark(entry: SubjectFiles, role: str) -> str:

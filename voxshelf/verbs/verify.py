@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from converter.convert import parse_subjects
+from converter.description import load
 from converter.verify import VolumeChecked, verify
 from voxshelf import options
 from voxshelf.display import console, print_findings, print_json, step
@@ -16,9 +17,14 @@ from voxshelf.display import console, print_findings, print_json, step
 @click.command()
 @options.mirror
 @click.option("--source", metavar="SRC", help="Compare every voxel with the corpus that the mirror was made from.")
+@click.option(
+    "--corpus",
+    metavar="NAME|FILE",
+    help="What SRC looks like, as for convert. Default: what the mirror was converted with.",
+)
 @options.subjects
 @options.as_json
-def command(mirror: str, source: str | None, subjects: str | None, *, as_json: bool) -> None:
+def command(mirror: str, source: str | None, corpus: str | None, subjects: str | None, *, as_json: bool) -> None:
     """Check that MIRROR is what it says.
 
     Every object is compared with the digest that was recorded when it was written, and level 0 of every volume is
@@ -37,7 +43,8 @@ def command(mirror: str, source: str | None, subjects: str | None, *, as_json: b
             print_json(checked)
 
     with step(f"checking {mirror}"):
-        result = verify(mirror, source, parse_subjects(subjects) if subjects else None, listen)
+        selected = parse_subjects(subjects) if subjects else None
+        result = verify(mirror, source, selected, listen, load(corpus) if corpus else None)
     if as_json:
         print_json({"type": "result", **msgspec.to_builtins(result)})
     else:

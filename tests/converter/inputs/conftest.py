@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from converter.convert import ConvertSettings, convert
-from converter.corpusfile import ENHANCE_PET
+from converter.corpusfile import read_corpus
 from converter.events import Report
 from converter.export import Cut, export
 from converter.reader import Mirror
@@ -101,7 +101,7 @@ class Source:
 
     def convert(self, *, overwrite: bool = False) -> Converted:
         """Convert it in this process."""
-        settings = ConvertSettings(corpus=ENHANCE_PET, overwrite=overwrite)
+        settings = ConvertSettings(corpus=read_corpus(str(self.root)), overwrite=overwrite)
         return Converted(self.root, self.mirror, convert(str(self.root), str(self.mirror), settings, lambda _: None))
 
 
