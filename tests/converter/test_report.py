@@ -84,7 +84,7 @@ class TestReport:
         assert told["volumes"] == [
             {
                 "subject": "0001",
-                "volume": "labels/organs",
+                "volume": "organs",
                 "stored": True,
                 "source_bytes": 3_000_000,
                 "stored_bytes": 2_000_000,
@@ -93,7 +93,7 @@ class TestReport:
                 "codes": ["warning.label-empty"],
             }
         ]
-        assert told["slowest"] == ["0001/labels/organs"]
+        assert told["slowest"] == ["0001/organs"]
 
     def test_the_recorder_passes_everything_on_and_keeps_the_volumes(self) -> None:
         heard: list[Event] = []

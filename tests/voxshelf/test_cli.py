@@ -89,7 +89,7 @@ def test_json_of_convert_is_one_event_a_line(voxshelf: Run, corpus: Path, tmp_pa
 def test_convert_leaves_a_report_and_says_how_fast_it_was(voxshelf: Run, corpus: Path, tmp_path: Path) -> None:
     arguments = ["convert", corpus, tmp_path / "m", "--workers", "0", "--volumes", "ribs", "--subjects", "0001"]
     done = voxshelf(*arguments, "--report", tmp_path / "r.json", "--no-pictures")
-    assert "0001/labels/ribs" in done.stdout
+    assert "0001/ribs" in done.stdout
     assert "MB of source a second" in done.stdout
     assert "report/index.html" in done.stderr
     told = (tmp_path / "r.json").read_bytes()
