@@ -64,7 +64,8 @@ class ShardWriter:
         self._scratch = threading.local()
         self._shards = 0
         self._rows: list[_Row] = []
-        self._latest = _Row()
+        # Rows that are encoded from the slab that was taken in last.
+        self._reading: list[_Row] = []
         self._putting: Future[None] | None = None
 
     def write(self, slab: Voxels) -> None:
@@ -72,7 +73,7 @@ class ShardWriter:
 
         The slab is still read while the next one is taken in, and not after that.
         """
-        before = self._latest
+        before, self._reading = self._reading, []
         taken = 0
         while taken < len(slab):
             if not self._filled and len(slab) - taken >= self._depth:
@@ -89,7 +90,8 @@ class ShardWriter:
                 row, self._rest, self._filled = self._rest, None, 0
                 self._finish_row(row)
         # One slab is encoded while the next one is taken in, so memory does not grow when encoding is slowest.
-        before.wait()
+        for row in before:
+            row.gather()
 
     def close(self) -> None:
         """Encode what is left, and wait until the last shard is stored."""
@@ -112,7 +114,7 @@ class ShardWriter:
         self._rows.append(row)
         if sum(bool(each.waiting) for each in self._rows) * self._depth >= _TRIAL_SLICES:
             self._encode_waiting()
-        self._latest = row
+        self._reading.append(row)
         if len(self._rows) == self._rows_per_shard:
             self._finish_shard()
 
@@ -150,43 +152,51 @@ class ShardWriter:
     def _finish_shard(self) -> None:
         self._encode_waiting()
         rows, self._rows = self._rows, []
+        for row in rows:
+            row.gather()
         key = f"c/{self._shards}/0/0"
         self._shards += 1
-        if self._putting is not None:
-            self._putting.result()
-        self._putting = self._pool.submit(self._assemble, key, rows)
+        if any(row.sizes for row in rows):
+            if self._putting is not None:
+                self._putting.result()
+            self._putting = self._pool.submit(self._assemble, key, rows)
 
     def _assemble(self, key: str, rows: list[_Row]) -> None:
-        # Runs in the pool behind the encoding jobs it waits for: they were submitted before, so they cannot be
-        # held up by it.
         _, *plane = (n // m for n, m in zip(self._level.shard_zyx, self._level.chunk_zyx, strict=True))
-        table = np.full((self._rows_per_shard, math.prod(plane), 2), _ABSENT, dtype="<u8")
-        parts: list[bytes] = []
+        index = np.full((self._rows_per_shard, math.prod(plane), 2), _ABSENT, dtype="<u8")
         offset = 0
         for number, row in enumerate(rows):
-            for place, chunk in row.encoded.items():
-                if (data := chunk.result()) is not None:
-                    table[number, place] = offset, len(data)
-                    offset += len(data)
-                    parts.append(data)
-        if parts:
-            self._put(key, b"".join([*parts, codec.checksummed(table.tobytes())]))
+            for place, size in row.sizes.items():
+                index[number, place] = offset, size
+                offset += size
+        parts = [row.data for row in rows]
+        # From here on the shard is held once, not row by row as well.
+        rows.clear()
+        shard = b"".join([*parts, codec.checksummed(index.tobytes())])
+        parts.clear()
+        self._put(key, shard)
 
 
 class _Row:
-    """The inner chunks of one row of an array, by their place in it.
+    """The inner chunks of one row of an array, by their place in it; what is all zero is left out.
 
-    They are in `waiting` until a codec is chosen, and in `encoded` from then on; what is all zero is in neither, or
-    encoded to None.
+    They are in `waiting` until a codec is chosen, then on their way in `encoded`, and at last in `data`, one behind the
+    other with their `sizes`.
     """
 
     def __init__(self) -> None:
         self.waiting: dict[int, Voxels] = {}
         self.encoded: dict[int, Future[bytes] | Future[bytes | None]] = {}
+        self.sizes: dict[int, int] = {}
+        self.data = b""
 
-    def wait(self) -> None:
-        for chunk in self.encoded.values():
-            chunk.result()
+    def gather(self) -> None:
+        # Soon, and into one piece: chunks that lie about for long leave the threads' memory full of holes.
+        encoded, self.encoded = self.encoded, {}
+        if encoded:
+            chunks = {place: data for place, chunk in encoded.items() if (data := chunk.result()) is not None}
+            self.sizes = {place: len(data) for place, data in chunks.items()}
+            self.data = b"".join(chunks.values())
 
     def busiest(self, count: int) -> list[Voxels]:
         # Air and table compress alike under any codec; tissue is what makes the array large.

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from corpus import layout
 from corpus.geometry import Grid, Voxels
 from corpus.labels import rgba_of
+from corpus.models import Scaling
 from corpus.regions import Box
 from corpus.stores import Store
 
@@ -50,15 +51,18 @@ class Layer(NamedTuple):
     Attributes
     ----------
     voxels
-        Physical values, or labels; shape (z, y, x).
+        Stored numbers, or labels; shape (z, y, x).
     grid
         Their lattice.
+    scaling
+        From stored to physical numbers, which are made of the pixels that are looked up only.
     names
         Names of the labels, by value.
     """
 
     voxels: Voxels
     grid: Grid
+    scaling: Scaling = Scaling()
     names: dict[int, str] = {}  # noqa: RUF012  # nobody writes to it
 
 
@@ -148,7 +152,8 @@ def projected(pet: Layer, points: Points) -> Pixels:
     """Return the maximum intensity projection of a PET from the front, dark where the uptake is high."""
     # Along the array axis that is closest to front and back.
     axis = pet.grid.world_axes.index(1)
-    flat = np.nan_to_num(pet.voxels, nan=0.0, posinf=0.0, neginf=0.0).max(axis=axis, keepdims=True)
+    physical = pet.voxels * np.float32(pet.scaling.slope) + np.float32(pet.scaling.inter)
+    flat = np.nan_to_num(physical, nan=0.0, posinf=0.0, neginf=0.0).max(axis=axis, keepdims=True)
     high = float(np.percentile(flat, _HIGH_PERCENT))
     index = pet.grid.to_index_zyx(points)
     index[..., axis] = 0
@@ -174,7 +179,8 @@ def _picked(voxels: Voxels, place: NDArray[np.int64], held: NDArray[np.bool_]) -
 
 
 def _linear(layer: Layer, points: Points, outside: float) -> Points:
-    return _linear_at(layer.voxels, layer.grid.to_index_zyx(points), outside)
+    slope, inter = layer.scaling.slope, layer.scaling.inter
+    return _linear_at(layer.voxels, layer.grid.to_index_zyx(points), (outside - inter) / slope) * slope + inter
 
 
 def _linear_at(voxels: Voxels, index: Points, outside: float) -> Points:
@@ -204,7 +210,8 @@ def _inner(shown: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _window(base: Layer) -> tuple[float, float]:
-    finite = base.voxels[np.isfinite(base.voxels)]
+    some = base.voxels[::2, ::2, ::2]  # every other voxel is quick, and enough
+    finite = some[np.isfinite(some)] * base.scaling.slope + base.scaling.inter
     if finite.size and finite.min() < _CT_WINDOW[0]:
         return _CT_WINDOW
     # No Hounsfield units, or ones that lost their intercept: shown as they are.
@@ -230,7 +237,7 @@ def _bounds(layers: Layers) -> Points:
 
 def _focus(layers: Layers) -> Points:
     """Return the point that all planes go through: amid all labels, at the height of the liver where there is one."""
-    middles = [place for layer in layers.labels if (place := _centre(layer, layer.voxels != 0)) is not None]
+    middles = [place for layer in layers.labels if (place := _centre(layer)) is not None]
     middle = np.mean(middles, axis=0) if middles else None
     if layers.base is None:
         return np.asarray(_bounds(layers).mean(axis=0))
@@ -238,13 +245,14 @@ def _focus(layers: Layers) -> Points:
         return layers.base.grid.to_world_mm((np.array(layers.base.grid.shape_zyx) - 1) / 2)
     for layer in layers.labels:
         for value in (value for value, name in layer.names.items() if name == _LANDMARK):
-            if (place := _centre(layer, layer.voxels == value)) is not None:
+            if (place := _centre(layer, value)) is not None:
                 middle[2] = place[2]
     return np.asarray(middle)
 
 
-def _centre(layer: Layer, mask: NDArray[np.bool_]) -> Points | None:
-    index = np.argwhere(mask[::2, ::2, ::2])  # every other voxel is quick, and enough
+def _centre(layer: Layer, value: int | None = None) -> Points | None:
+    some = layer.voxels[::2, ::2, ::2]
+    index = np.argwhere(some if value is None else some == value)
     return layer.grid.to_world_mm(index.mean(axis=0) * 2) if len(index) else None
 
 
@@ -283,9 +291,8 @@ def _read(root: zarr.Group, image: str, fine_mm: float) -> Layer:
     voxels, attributes = np.asarray(array[:]), array.attrs
     if "flag_values" in attributes:
         names = dict(zip(attributes["flag_values"], attributes["flag_meanings"].split(), strict=True))
-        return Layer(voxels, grid, names)
-    slope, inter = attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)
-    return Layer(voxels * np.float32(slope) + np.float32(inter), grid)
+        return Layer(voxels, grid, names=names)
+    return Layer(voxels, grid, Scaling(attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)))
 
 
 def _level_of(root: zarr.Group, image: str, fine_mm: float) -> tuple[Any, Grid]:

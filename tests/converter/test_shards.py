@@ -169,6 +169,15 @@ def test_what_is_written_is_read_and_stands_in_order(
         assert len(data) == offset + index.nbytes + 4
 
 
+def test_all_rows_of_a_slab_are_encoded_before_it_is_let_go() -> None:
+    # Three encoders: one that is slow with the first row must not be overtaken by the last.
+    level = level_of((24, 64, 64), (2, 64, 64), 12)
+    array = np.random.default_rng(4).integers(0, 9, level.grid.shape_zyx).astype("<i2")
+    array[8:10] = np.random.default_rng(4).integers(-9999, 9999, (2, 64, 64))
+    for _ in range(20):
+        assert read(written(array, level, [8, 8, 8], threads=3), level, "int16").tobytes() == array.tobytes()
+
+
 @settings(max_examples=30, deadline=None)
 @given(volume=volumes(), depths=st.lists(st.integers(1, 7), max_size=8))
 def test_the_slabs_leave_no_trace(volume: tuple[np.ndarray, Level], depths: list[int]) -> None:

@@ -39,11 +39,11 @@ def corner() -> Layer:
     """A label in the right, front, upper part."""
     voxels = np.zeros(SHAPE, dtype=np.uint8)
     voxels[12:18, 20:28, 25:38] = 5
-    return Layer(voxels, GRID, {5: "liver"})
+    return Layer(voxels, GRID, names={5: "liver"})
 
 
 def turned(layer: Layer, order: Reorder) -> Layer:
-    return Layer(np.ascontiguousarray(order.apply(layer.voxels)), layer.grid.reordered(order), layer.names)
+    return Layer(np.ascontiguousarray(order.apply(layer.voxels)), layer.grid.reordered(order), names=layer.names)
 
 
 def center_of(pixels: np.ndarray) -> tuple[float, float]:
