@@ -67,6 +67,8 @@ class Mirror:
     ----------
     url
         Path or URL.
+    catalog
+        Its tables, where they have been read already.
 
     Raises
     ------
@@ -74,9 +76,9 @@ class Mirror:
         It is no published mirror.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, catalog: Catalog | None = None) -> None:
         self.store = Store(url)
-        self.catalog: Catalog = read_catalog(self.store)
+        self.catalog: Catalog = catalog or read_catalog(self.store)
 
     def volume(self, subject: str, name: str) -> Volume:
         """Describe a volume; `name` is ``ct``, ``pet``, or a label family.

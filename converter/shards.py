@@ -23,7 +23,8 @@ from converter.codec import Trial
 from corpus.geometry import Voxels
 from corpus.models import CodecChoice, Level
 
-_ABSENT: Final = 2**64 - 1
+ABSENT: Final = 2**64 - 1
+"""Offset and size of an inner chunk that is not stored."""
 _TRIAL_SLICES: Final = 64
 """So many slices that are not empty are seen before the codec is chosen: the first may be the top of a head."""
 _TRIAL_CHUNKS: Final = 4
@@ -160,7 +161,7 @@ class ShardWriter:
         # Runs in the pool behind the encoding jobs it waits for: they were submitted before, so they cannot be
         # held up by it.
         _, *plane = (n // m for n, m in zip(self._level.shard_zyx, self._level.chunk_zyx, strict=True))
-        table = np.full((self._rows_per_shard, math.prod(plane), 2), _ABSENT, dtype="<u8")
+        table = np.full((self._rows_per_shard, math.prod(plane), 2), ABSENT, dtype="<u8")
         parts: list[bytes] = []
         offset = 0
         for number, row in enumerate(rows):
@@ -233,7 +234,7 @@ def decoded_rows(data: bytes, level: Level, dtype: str) -> Iterator[Voxels]:
     for line in entries.tolist():
         for (y, x), (offset, size) in zip(product(range(0, plane[0], cy), range(0, plane[1], cx)), line, strict=True):
             target = row[:, y : y + cy, x : x + cx]
-            if offset == _ABSENT:
+            if offset == ABSENT:
                 target[...] = 0
             else:
                 codec.decode(held[offset : offset + size], chunk)
