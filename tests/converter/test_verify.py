@@ -295,7 +295,7 @@ def columns_named(findings: Iterable[Finding], table: str) -> set[str]:
 
 KEYS = {"catalog": {"subject"}, "volumes": {"subject", "volume"}, "regions": {"subject", "family", "value"}}
 ONLY_RECORDED = {
-    "catalog": {"details", "families_present", "gaps", "bytes"},
+    "catalog": {"details", "families_present", "gaps", "bytes", "warnings"},
     "volumes": {"bytes", "suv_factor"},
     "regions": set(),
 }
