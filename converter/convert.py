@@ -14,6 +14,7 @@ from converter.events import Listener, Published, Report
 from converter.finish import finish_subject
 from converter.inventory import Inventory, inner_path, take_inventory
 from converter.labelfile import check_label_files
+from converter.lease import lease
 from converter.names import Names
 from converter.publish import completed_subjects, publish, unpublish
 from converter.report import REPORT_KEY, PageFolder, Recorder, document, write_page
@@ -26,7 +27,8 @@ from corpus import layout
 from corpus.catalog import read_catalog
 from corpus.errors import LayoutError, SettingsError, SourceError, VoxshelfError
 from corpus.findings import Finding, failure, warning
-from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, to_json
+from corpus.models import CorpusInfo, SubjectInfo, to_json
+from corpus.outcomes import SubjectOutcome
 from corpus.stores import Store
 
 
@@ -47,6 +49,8 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
         Address of a running Dask scheduler instead.
     overwrite
         Convert selected subjects anew, after taking them out of the tables.
+    break_lock
+        Take the mirror from a run that seems to be writing it.
     ome_version
         Version of OME-Zarr of the metadata; None for that of the mirror, which for a new one is the default.
     pictures
@@ -63,6 +67,7 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     scheduler: str | None = None
     overwrite: bool = False
+    break_lock: bool = False
     ome_version: str | None = None
     pictures: bool = True
     corpus: CorpusInfo
@@ -91,36 +96,40 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     SettingsError
         Nothing is selected, a place cannot be used, or the mirror has another version of OME-Zarr.
     StoreError
-        The source cannot be listed, or the mirror cannot be published.
+        The source cannot be listed, the mirror cannot be published, or another run is writing it; volumes one after
+        the other could not be stored; the cluster was lost.
     """
     store = Store(mirror_url)
     inventory = take_inventory(source_url, settings.description)
     infos, sheet_findings = read_infos(inventory, settings.corpus.name, settings.description)
     selected = _select(inventory, infos, settings)
-    remember(store, settings.description)
-    ome_version = agreed_version(store, settings.ome_version)
-    if settings.overwrite:
-        unpublish(store, selected, settings.corpus)
-    done = _sound(store, completed_subjects(store), settings.corpus)
-    _correct_licences(store, done, infos, settings.corpus)
-    listen = recorder = Recorder(listen)
-    roles = settings.roles or settings.corpus.contents.roles
-    schedule = Schedule(store, settings.corpus, roles, ome_version, listen, pictures=settings.pictures)
-    schedule.failures += [*inventory.findings, *sheet_findings]
-    if settings.corpus.own_contents is None:
-        schedule.warnings += check_label_files(inventory)
-    schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
-    broken = _finish_upgrade(store, done, ome_version, settings.corpus)
-    schedule.failures += broken.values()
-    for subject in (each for each in selected if each not in broken):
-        schedule.add(inventory.subjects[subject], infos[subject], done.get(subject))
-    with executor(settings.workers, settings.scheduler) as place:
-        schedule.work(place)
-    mirror = publish(store, settings.corpus)
-    schedule.warnings += mixed_releases(read_catalog(store))
-    listen(Published(mirror.subjects, mirror.licenses))
-    report = recorder.completed(schedule.report(mirror))
-    return _left(store, report)
+    with lease(store, break_lock=settings.break_lock) as held:
+        store.sweep()
+        remember(store, settings.description)
+        ome_version = agreed_version(store, settings.ome_version)
+        if settings.overwrite:
+            unpublish(store, selected, settings.corpus)
+        done = _sound(store, completed_subjects(store), settings.corpus)
+        _correct_licences(store, done, infos, settings.corpus)
+        listen = recorder = Recorder(listen)
+        roles = settings.roles or settings.corpus.contents.roles
+        schedule = Schedule(store, settings.corpus, roles, ome_version, listen, pictures=settings.pictures)
+        schedule.failures += [*inventory.findings, *sheet_findings]
+        if settings.corpus.own_contents is None:
+            schedule.warnings += check_label_files(inventory)
+        schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
+        broken = _finish_upgrade(store, done, ome_version, settings.corpus)
+        schedule.failures += broken.values()
+        for subject in (each for each in selected if each not in broken):
+            schedule.add(inventory.subjects[subject], infos[subject], done.get(subject))
+        with executor(settings.workers, settings.scheduler) as place:
+            schedule.work(place)
+        held.confirm()
+        mirror = publish(store, settings.corpus)
+        schedule.warnings += mixed_releases(read_catalog(store))
+        listen(Published(mirror.subjects, mirror.licenses))
+        report = recorder.completed(schedule.report(mirror))
+        return _left(store, report)
 
 
 def _left(store: Store, report: Report) -> Report:

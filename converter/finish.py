@@ -14,7 +14,8 @@ from corpus import layout
 from corpus.contents import Contents
 from corpus.errors import StoreError
 from corpus.findings import Finding, warning
-from corpus.models import CorpusInfo, StoredImage, SubjectInfo, SubjectOutcome, VolumeOutcome, to_json
+from corpus.models import CorpusInfo, StoredImage, SubjectInfo, to_json
+from corpus.outcomes import SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
 
 

@@ -18,7 +18,7 @@ from corpus.catalog import Catalog, Row
 from corpus.errors import CODES
 from corpus.findings import WARNINGS, Finding, warning
 from corpus.licenses import UNKNOWN
-from corpus.models import SubjectOutcome
+from corpus.outcomes import SubjectOutcome
 
 _GAP = "warning.volume-missing"
 """Gaps have a line of their own."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from converter import croissant
 from corpus import catalog, layout
 from corpus.catalog import MirrorRecord
-from corpus.errors import LayoutError
+from corpus.errors import LayoutError, NotFoundError
 from corpus.labels import label_document
-from corpus.models import CorpusInfo, SubjectOutcome, to_json
+from corpus.models import CorpusInfo, to_json
+from corpus.outcomes import ObjectRecord, SubjectOutcome
 from corpus.stores import Store
+
+PUBLICATION_KEY: Final = f"{layout.PRIVATE}/publication.json"
+"""Digests of what the last publication wrote, for `verify`."""
 
 
 def completed_subjects(store: Store) -> dict[str, SubjectOutcome]:
@@ -53,12 +57,12 @@ def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
     """
     store.flush()
     listed = [outcome for outcome in completed_subjects(store).values() if outcome.digests]
-    store.put(layout.LABELS_JSON, to_json(_label_tables(corpus)))
+    written = {layout.LABELS_JSON: to_json(_label_tables(corpus))}
     records = {}
     for name, table in catalog.build_tables(listed, corpus).items():
         data = catalog.table_bytes(table)
         records[name] = catalog.record_of(name, data, table)
-        store.put(layout.table_key(name), data)
+        written[layout.table_key(name)] = data
     mirror = MirrorRecord(
         layout_version=layout.LAYOUT_VERSION,
         corpus=corpus,
@@ -68,8 +72,11 @@ def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
         tables=records,
         ome_versions=count_ome_versions(listed),
     )
-    store.put(layout.CROISSANT_JSON, croissant.describe(mirror))
-    store.put(layout.MIRROR_JSON, to_json(mirror))
+    written[layout.CROISSANT_JSON] = croissant.describe(mirror)
+    written[layout.MIRROR_JSON] = to_json(mirror)
+    store.put(PUBLICATION_KEY, to_json([ObjectRecord.of(key, data) for key, data in written.items()]))
+    for key, data in written.items():
+        store.put(key, data)
     return mirror
 
 
@@ -82,6 +89,23 @@ def _label_tables(corpus: CorpusInfo) -> dict[str, Any]:
     if corpus.own_contents is None:
         return label_document()
     return {"families": [label.family for label in corpus.contents.labels]}
+
+
+def published_objects(store: Store) -> list[ObjectRecord]:
+    """Return what the last publication wrote; nothing where there is no record of it.
+
+    Raises
+    ------
+    LayoutError
+        The record cannot be read.
+    """
+    try:
+        return msgspec.json.decode(store.get(PUBLICATION_KEY), type=list[ObjectRecord])
+    except NotFoundError:
+        return []
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"not a record of a publication: {error}"
+        raise LayoutError("layout.metadata", message, place=PUBLICATION_KEY) from error
 
 
 def unpublish(store: Store, subjects: list[str], corpus: CorpusInfo) -> None:

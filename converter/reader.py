@@ -16,7 +16,8 @@ from corpus import layout
 from corpus.catalog import Catalog, Row, read_catalog
 from corpus.errors import LayoutError, NotFoundError
 from corpus.geometry import Grid, Reorder, Triple, Voxels, reorder_onto
-from corpus.models import Scaling, SubjectOutcome
+from corpus.models import Scaling
+from corpus.outcomes import SubjectOutcome
 from corpus.regions import Box, box_covering_mm
 from corpus.stores import Store
 
@@ -67,6 +68,8 @@ class Mirror:
     ----------
     url
         Path or URL.
+    catalog
+        Its tables, where they have been read already.
 
     Raises
     ------
@@ -74,9 +77,9 @@ class Mirror:
         It is no published mirror.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, catalog: Catalog | None = None) -> None:
         self.store = Store(url)
-        self.catalog: Catalog = read_catalog(self.store)
+        self.catalog: Catalog = catalog or read_catalog(self.store)
 
     def volume(self, subject: str, name: str) -> Volume:
         """Describe a volume; `name` is ``ct``, ``pet``, or a label family.

@@ -15,7 +15,7 @@ from corpus import layout
 from corpus.catalog import read_catalog
 from corpus.errors import VoxshelfError
 from corpus.findings import Finding, failure, unexpected
-from corpus.models import SubjectOutcome
+from corpus.outcomes import SubjectOutcome
 from corpus.stores import Store
 
 if TYPE_CHECKING:

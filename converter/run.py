@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from corpus.errors import SettingsError, StoreError
@@ -80,6 +81,7 @@ class Cluster:
         import distributed
 
         self._killed = distributed.KilledWorker
+        self._address: str = client.scheduler_info(n_workers=0)["address"]
         self._client = client
         self._done = distributed.as_completed()
         self._names: dict[str, str] = {}
@@ -97,9 +99,18 @@ class Cluster:
         self._done.add(self._client.submit(job, *arguments, key=key, pure=False))
 
     def next_done(self) -> tuple[str, Any]:
-        """Wait for the next job; a job whose worker died over and over comes back as an error."""
+        """Wait for the next job; a job whose worker died over and over comes back as an error.
+
+        Raises
+        ------
+        StoreError
+            The scheduler was lost, and with it all that is under way.
+        """
         future = next(self._done)
         name = self._names.pop(future.key)
+        if future.status in {"cancelled", "lost"}:
+            # Nobody here cancels: so does the client with all its jobs when the scheduler goes away.
+            raise StoreError("store.scheduler-lost", f"{len(self._names) + 1} jobs were under way", place=self._address)
         if future.status == "finished":
             result = future.result()
         else:
@@ -108,6 +119,33 @@ class Cluster:
             result = StoreError("store.worker-lost", str(error), place=name) if lost else error
         future.release()
         return name, result
+
+
+def results(place: Executor, jobs: Iterable[tuple[str, Job, tuple[Any, ...]]]) -> Iterator[tuple[str, Any]]:
+    """Run independent jobs, a bounded number at a time.
+
+    Parameters
+    ----------
+    place
+        Where they run.
+    jobs
+        Name, function and arguments of each; taken only when there is room for it.
+
+    Yields
+    ------
+    tuple
+        Name of a job and its result, or the exception that ended it, as they come.
+    """
+    waiting = iter(jobs)
+    running = 0
+    while True:
+        for name, job, arguments in islice(waiting, place.slots + 1 - running):
+            place.submit(name, job, *arguments)
+            running += 1
+        if not running:
+            return
+        yield place.next_done()
+        running -= 1
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from converter.report import PageFolder, add_picture
 from converter.suv import suv_of
 from converter.write import recorded_outcome, write_volume
 from corpus import layout
-from corpus.errors import SettingsError, SourceError, VoxshelfError
+from corpus.errors import SettingsError, SourceError, StoreError, VoxshelfError
 from corpus.findings import Finding, failure, unexpected, warning
-from corpus.models import CorpusInfo, SubjectInfo, SubjectOutcome, VolumeOutcome
+from corpus.models import CorpusInfo, SubjectInfo
+from corpus.outcomes import SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
 
 type Headers = dict[str, VolumeHeader | SourceError]
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from converter.run import Executor
     from corpus.catalog import MirrorRecord
 
+
+_STORE_FAILS: Final = frozenset({"store.unreachable", "store.full", "store.denied"})
+_MOST_STORE_FAILURES: Final = 3
+"""Volumes in a row that a store may fail before the run ends: the next thousands would fail too, each after minutes."""
 
 _LIBRARIES_BYTES: Final = 300 * 10**6
 """What a worker holds before it begins: the interpreter with numpy, zarr, Dask and s3fs."""
@@ -136,6 +141,7 @@ class Schedule:
         self._todo: list[tuple[str, list[str]]] = []
         self._already = 0
         self._converted = 0
+        self._store_failures = 0
         self.failures: list[Finding] = []
         self.warnings: list[Finding] = []
 
@@ -172,7 +178,13 @@ class Schedule:
             self.warnings += done.quality
 
     def work(self, place: Executor) -> None:
-        """Run all jobs; returns when the last one is done."""
+        """Run all jobs; returns when the last one is done.
+
+        Raises
+        ------
+        StoreError
+            The store failed several volumes in a row, or the place was lost.
+        """
         self._listen(self._planned(place.place))
         jobs = self._jobs(place)
         running = 0
@@ -206,7 +218,9 @@ class Schedule:
                 plans = self._planned_volumes(state, roles)
                 self._require_memory(plans, place)
             except Exception as error:  # noqa: BLE001  # one odd subject must never stop 1,600 others
-                self.failures.append(_finding_of(error, subject))
+                finding = _finding_of(error, subject)
+                self.failures.append(finding)
+                self._heed((finding,))
                 continue
             state.waiting = {plan.role for plan in plans}
             for plan in plans:
@@ -301,6 +315,16 @@ class Schedule:
                 outcome.findings,
             )
         )
+        self._heed(() if stored else outcome.findings)
+
+    def _heed(self, findings: tuple[Finding, ...]) -> None:
+        """End the run where a store fails one volume after the other."""
+        failed = [finding for finding in findings if finding.code in _STORE_FAILS]
+        self._store_failures = self._store_failures + 1 if failed else 0
+        if self._store_failures == _MOST_STORE_FAILURES:
+            last = failed[-1]
+            message = f"{_MOST_STORE_FAILURES} volumes in a row failed with a store; the last: {last.message}"
+            raise StoreError(last.code, message, place=last.place)
 
     def _submit_finish(self, place: Executor, state: _Subject) -> None:
         volumes = tuple(state.outcomes[role] for role in self._contents.roles if role in state.outcomes)

@@ -23,7 +23,8 @@ from converter.codec import Trial
 from corpus.geometry import Voxels
 from corpus.models import CodecChoice, Level
 
-_ABSENT: Final = 2**64 - 1
+ABSENT: Final = 2**64 - 1
+"""Offset and size of an inner chunk that is not stored."""
 _TRIAL_SLICES: Final = 64
 """So many slices that are not empty are seen before the codec is chosen: the first may be the top of a head."""
 _TRIAL_CHUNKS: Final = 4
@@ -90,8 +91,8 @@ class ShardWriter:
                 row, self._rest, self._filled = self._rest, None, 0
                 self._finish_row(row)
         # One slab is encoded while the next one is taken in, so memory does not grow when encoding is slowest.
-        for row in before:
-            row.gather()
+        for earlier in before:
+            earlier.gather()
 
     def close(self) -> None:
         """Encode what is left, and wait until the last shard is stored."""
@@ -163,7 +164,7 @@ class ShardWriter:
 
     def _assemble(self, key: str, rows: list[_Row]) -> None:
         _, *plane = (n // m for n, m in zip(self._level.shard_zyx, self._level.chunk_zyx, strict=True))
-        index = np.full((self._rows_per_shard, math.prod(plane), 2), _ABSENT, dtype="<u8")
+        index = np.full((self._rows_per_shard, math.prod(plane), 2), ABSENT, dtype="<u8")
         offset = 0
         for number, row in enumerate(rows):
             for place, size in row.sizes.items():
@@ -243,7 +244,7 @@ def decoded_rows(data: bytes, level: Level, dtype: str) -> Iterator[Voxels]:
     for line in entries.tolist():
         for (y, x), (offset, size) in zip(product(range(0, plane[0], cy), range(0, plane[1], cx)), line, strict=True):
             target = row[:, y : y + cy, x : x + cx]
-            if offset == _ABSENT:
+            if offset == ABSENT:
                 target[...] = 0
             else:
                 codec.decode(held[offset : offset + size], chunk)

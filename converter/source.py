@@ -21,7 +21,7 @@ from isal.igzip_lib import IsalError
 
 from converter.nifti import PROBE_BYTES, VolumeHeader, header_size, read_header
 from corpus.archives import ArchiveMember, open_member
-from corpus.errors import SourceError
+from corpus.errors import SourceError, StoreError
 from corpus.geometry import Voxels
 from corpus.models import SourceRecord
 from corpus.stores import is_transport_error, open_file
@@ -282,7 +282,7 @@ def _put[T](slabs: queue.Queue[T], item: T, abandoned: threading.Event) -> bool:
 def _source_errors(place: str) -> Iterator[None]:
     try:
         yield
-    except SourceError:
+    except (SourceError, StoreError):
         raise
     except EOFError as error:
         raise SourceError("source.gzip-truncated", str(error), place=place) from error

@@ -15,13 +15,15 @@ import msgspec
 
 from converter.documents import image_objects
 from converter.finish import finish_subject
+from converter.lease import lease
 from converter.publish import completed_subjects, count_ome_versions, publish
 from corpus import layout, ome
 from corpus.catalog import read_mirror
 from corpus.errors import LayoutError, SettingsError, VoxshelfError
 from corpus.findings import Finding, failure
 from corpus.labels import Family
-from corpus.models import CorpusInfo, ObjectRecord, SubjectOutcome, VolumeOutcome, to_json
+from corpus.models import CorpusInfo, to_json
+from corpus.outcomes import ObjectRecord, SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
 
 NEWEST: Final = ome.VERSIONS[-1]
@@ -125,7 +127,7 @@ def upgrade(mirror_url: str, subjects: frozenset[str] | None, listen: Listener, 
     SettingsError
         No subject is selected.
     StoreError
-        The mirror cannot be published.
+        The mirror cannot be published, or another run is writing it.
     """
     store = Store(mirror_url)
     corpus = read_mirror(store).corpus
@@ -140,16 +142,17 @@ def upgrade(mirror_url: str, subjects: frozenset[str] | None, listen: Listener, 
     listen(UpgradePlanned(len(todo), len(selected) - len(todo)))
     failures: list[Finding] = []
     if not dry_run:
-        # First of all, so that whoever comes after an upgrade that was stopped goes on with it.
-        if _recorded_version(store) != NEWEST:
-            _note_version(store, NEWEST)
-        for name, outcome in todo.items():
-            try:
-                outcomes[name] = upgrade_subject(store, outcome, NEWEST, corpus)
-            except VoxshelfError as error:
-                failures.append(failure(error, name))
-            listen(SubjectUpgraded(name, tuple(failures[-1:]) if outcomes[name] is outcome else ()))
-        _publish_if_changed(store, outcomes, corpus)
+        with lease(store):
+            # First of all, so that whoever comes after an upgrade that was stopped goes on with it.
+            if _recorded_version(store) != NEWEST:
+                _note_version(store, NEWEST)
+            for name, outcome in todo.items():
+                try:
+                    outcomes[name] = upgrade_subject(store, outcome, NEWEST, corpus)
+                except VoxshelfError as error:
+                    failures.append(failure(error, name))
+                listen(SubjectUpgraded(name, tuple(failures[-1:]) if outcomes[name] is outcome else ()))
+            _publish_if_changed(store, outcomes, corpus)
     left = len(stale(outcomes, NEWEST))
     done = len(todo) - len(stale({name: outcomes[name] for name in todo}, NEWEST))
     return Upgrade(done, len(selected) - len(todo), left, tuple(failures))

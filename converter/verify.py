@@ -1,27 +1,80 @@
-"""Is a mirror what it says: objects against their digests, voxels against the tables and against the source."""
+"""Is a mirror what it says: objects against their digests, documents and tables against each other, voxels."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from functools import partial
+from typing import Any
 
 import msgspec
-import numpy as np
 
-from converter.cast import LABEL_ROUNDING
+from converter.check_subject import broken, check_bytes, check_subject, read_outcome, records_of
+from converter.check_volume import check_array, check_levels, check_objects, check_source, check_statistics
 from converter.description import Description, remembered
 from converter.inventory import Inventory, take_inventory
-from converter.pack import open_volume
-from converter.publish import completed_subjects
-from converter.reader import Mirror, Volume
+from converter.publish import published_objects
+from converter.reader import Mirror
+from converter.run import Job, executor, results
+from converter.source import SourceFile
 from corpus import layout
+from corpus.catalog import Catalog
 from corpus.errors import LayoutError, SettingsError, SourceError, VoxshelfError
 from corpus.findings import Finding, failure, unexpected
-from corpus.geometry import Voxels
-from corpus.models import SubjectOutcome
+from corpus.outcomes import ObjectRecord
+from corpus.stores import Store
 
-_SLICES: Final = 64
+
+class VerifySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What to check, and where.
+
+    Attributes
+    ----------
+    source
+        The corpus that the mirror was made from, to compare every voxel with it; None to leave that out.
+    description
+        Of the corpus; None for the one that the mirror was converted with.
+    subjects
+        Ids; None for all.
+    deep
+        Also make all levels and statistics anew from level 0.
+    workers, scheduler
+        As for a conversion.
+    """
+
+    source: str | None = None
+    description: Description | None = None
+    subjects: frozenset[str] | None = None
+    deep: bool = False
+    workers: int = 0
+    scheduler: str | None = None
+
+
+class Planned(msgspec.Struct, frozen=True, tag="planned"):
+    """The work is known."""
+
+    subjects: int
+    volumes: int
+    place: str
+
+
+class SubjectChecked(msgspec.Struct, frozen=True, tag="subject"):
+    """The documents of a subject, its objects and its rows in the tables were checked.
+
+    Attributes
+    ----------
+    subject
+        Id.
+    objects
+        How many its store consists of.
+    findings
+        What is wrong; empty when all is right.
+    """
+
+    subject: str
+    objects: int
+    findings: tuple[Finding, ...]
 
 
 class VolumeChecked(msgspec.Struct, frozen=True, tag="checked"):
@@ -41,6 +94,9 @@ class VolumeChecked(msgspec.Struct, frozen=True, tag="checked"):
     volume: str
     voxels: int
     findings: tuple[Finding, ...]
+
+
+type Event = Planned | SubjectChecked | VolumeChecked
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -63,30 +119,22 @@ class Verification(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
 
 
-def verify(
-    mirror_url: str,
-    source_url: str | None,
-    subjects: frozenset[str] | None,
-    listen: Callable[[VolumeChecked], None],
-    description: Description | None = None,
-) -> Verification:
+def verify(mirror_url: str, settings: VerifySettings, listen: Callable[[Event], None]) -> Verification:
     """Check a mirror.
 
-    Every object is compared with the size and digest that were recorded when it was written; level 0 of every volume
-    is decoded and compared with the tables; and, where a source is given, every voxel with the source's.
+    Every object is compared with the digest that was recorded when it was written; consolidated metadata with the
+    documents they are copies of; the tables with the records and with what the stores say; checksums and the digest of
+    level 0 with the voxels; and, where it is wanted, every voxel with the source's, and levels and statistics with
+    level 0.
 
     Parameters
     ----------
     mirror_url
         The mirror.
-    source_url
-        The corpus it was made from, or None.
-    subjects
-        Ids; None for all.
+    settings
+        What to check, and where.
     listen
-        Called after each volume.
-    description
-        Of the corpus; None for the one that the mirror was converted with.
+        Called with each event, in this thread.
 
     Raises
     ------
@@ -94,120 +142,149 @@ def verify(
         It is no published mirror, or its tables are damaged.
     SettingsError
         No subject is selected.
+    StoreError
+        The store failed, or the cluster was lost.
     """
     mirror = Mirror(mirror_url)
-    inventory = take_inventory(source_url, description or remembered(mirror.store)) if source_url else None
-    outcomes = completed_subjects(mirror.store)
-    listed = [subject for subject in mirror.catalog.subjects if subjects is None or subject in subjects]
+    description = settings.description or remembered(mirror.store)
+    inventory = take_inventory(settings.source, description) if settings.source else None
+    wanted = settings.subjects
+    listed = [subject for subject in mirror.catalog.subjects if wanted is None or subject in wanted]
     if not listed:
         raise SettingsError("settings.no-subjects", "no subject of the mirror is selected", place=mirror_url)
-    findings: list[Finding] = []
-    volumes = voxels = objects = 0
-    for subject in listed:
-        broken, count = _check_objects(mirror, outcomes.get(subject), subject)
-        findings += broken
-        objects += count
-        for row in mirror.catalog.volumes.get(subject, []):
-            checked = _check_volume(mirror, subject, row["volume"], inventory)
+    findings = list(_check_publication(mirror, whole=wanted is None))
+    volumes = sum(len(mirror.catalog.volumes.get(subject, [])) for subject in listed)
+    objects = voxels = 0
+    with executor(settings.workers, settings.scheduler) as place:
+        listen(Planned(len(listed), volumes, place.place))
+        for name, result in results(place, _jobs(mirror, listed, inventory, settings)):
+            checked = result if isinstance(result, (SubjectChecked, VolumeChecked)) else _lost(name, result)
             listen(checked)
             findings += checked.findings
-            volumes += 1
-            voxels += checked.voxels
+            if isinstance(checked, SubjectChecked):
+                objects += checked.objects
+            else:
+                voxels += checked.voxels
     return Verification(len(listed), volumes, objects, voxels, tuple(findings))
 
 
-def _check_objects(mirror: Mirror, outcome: SubjectOutcome | None, subject: str) -> tuple[list[Finding], int]:
-    if outcome is None:
-        # A copy of a mirror need not carry the converter's records; its voxels are checked against the tables.
-        return [], 0
-    records = {record.key: record for record in outcome.objects}
-    for volume in outcome.volumes:
-        records = {record.key: record for record in volume.objects} | records
-    findings = []
-    sizes = mirror.store.sizes(layout.store_key(subject))
-    for key, record in sorted(records.items()):
-        if key not in sizes:
-            findings.append(_broken(key, "the object is missing"))
-        elif hashlib.sha256(mirror.store.get(key)).hexdigest() != record.sha256:
-            findings.append(
-                _broken(key, f"its bytes are not those written ({sizes[key]} bytes, {record.size} written)")
-            )
-    findings += [_broken(key, "nobody wrote this object") for key in sorted(set(sizes) - set(records))]
-    return findings, len(records)
+def _jobs(
+    mirror: Mirror, subjects: list[str], inventory: Inventory | None, settings: VerifySettings
+) -> Iterator[tuple[str, Job, tuple[Any, ...]]]:
+    url = mirror.store.url
+    for subject in subjects:
+        catalog = _part(mirror.catalog, subject)
+        yield subject, _check_subject, (url, catalog, subject)
+        files = inventory.subjects.get(subject) if inventory else None
+        for row in catalog.volumes[subject]:
+            name = row["volume"]
+            file: SourceFile | SourceError | None = None
+            if inventory is not None:
+                file = files.files.get(name.removeprefix("labels/")) if files else None
+                file = file or SourceError("source.unreadable", "the source does not have this volume")
+            check = partial(_check_volume, deep=settings.deep)
+            yield f"{subject}/{name}", check, (url, catalog, subject, name, file)
 
 
-def _broken(key: str, message: str) -> Finding:
-    return failure(LayoutError("layout.object", message, place=key))
+def _part(catalog: Catalog, subject: str) -> Catalog:
+    """Return the rows of one subject, small enough to be sent to a worker."""
+    part = copy(catalog)
+    part.subjects = {subject: catalog.subjects[subject]}
+    part.volumes = {subject: catalog.volumes.get(subject, [])}
+    part.regions = {subject: catalog.regions.get(subject, [])}
+    return part
 
 
-def _check_volume(mirror: Mirror, subject: str, name: str, inventory: Inventory | None) -> VolumeChecked:
+def _check_subject(url: str, catalog: Catalog, subject: str) -> SubjectChecked:
+    """Check all of a subject but its voxels. Runs on a worker."""
+    store, found = Store(url), _Found(subject)
+    sizes = found.value(lambda: store.sizes(layout.store_key(subject))) or {}
+    found.all(lambda: check_subject(store, catalog, subject, sizes))
+    return SubjectChecked(subject, len(sizes), tuple(found.findings))
+
+
+def _check_volume(
+    url: str, catalog: Catalog, subject: str, name: str, file: SourceFile | SourceError | None, *, deep: bool
+) -> VolumeChecked:
+    """Check the voxels of a volume. Runs on a worker."""
+    mirror, found = Mirror(url, catalog), _Found(f"{subject}/{name}")
     voxels = 0
-    findings: list[Finding] = []
+    if (volume := found.value(lambda: mirror.volume(subject, name))) is not None:
+        found.all(lambda: check_objects(mirror, volume, _records(mirror.store, subject)))
+        found.value(lambda: check_array(mirror, volume))
+        if file is not None:
+            voxels = found.value(lambda: check_source(mirror, volume, _given(file))) or 0
+        if deep:
+            found.value(lambda: check_levels(mirror, volume))
+            found.all(lambda: check_statistics(mirror, volume))
+    return VolumeChecked(subject, name, voxels, tuple(found.findings))
+
+
+def _given(file: SourceFile | SourceError) -> SourceFile:
+    if isinstance(file, SourceError):
+        raise file
+    return file
+
+
+class _Found:
+    """What several checks of one thing found; none of them ends the others, or those of other things."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self.findings: list[Finding] = []
+
+    def all(self, check: Callable[[], Iterable[Finding]]) -> None:
+        """Take in what a check finds."""
+        self.value(lambda: self.findings.extend(check()))
+
+    def value[T](self, check: Callable[[], T]) -> T | None:
+        """Return what a check returns; None where it failed."""
+        try:
+            return check()
+        except VoxshelfError as error:
+            self.findings.append(failure(error, self._place))
+        except (ValueError, OSError, KeyError) as error:
+            # What zarr raises for a checksum, a cut shard or a missing document.
+            message = f"{type(error).__name__}: {error}"
+            self.findings.append(failure(LayoutError("layout.voxels", message, place=self._place)))
+        except Exception as error:  # noqa: BLE001  # one odd volume must not end the check of the others
+            self.findings.append(unexpected(error, self._place))
+        return None
+
+
+def _records(store: Store, subject: str) -> dict[str, ObjectRecord]:
     try:
-        volume = mirror.volume(subject, name)
-        _check_array(mirror, volume)
-        if inventory is not None:
-            voxels = _check_source(mirror, volume, inventory)
-    except VoxshelfError as error:
-        findings.append(failure(error, f"{subject}/{name}"))
-    except (ValueError, OSError, KeyError) as error:
-        # What zarr raises for a checksum, a cut shard or a missing document.
-        findings.append(
-            failure(LayoutError("layout.voxels", f"{type(error).__name__}: {error}", place=f"{subject}/{name}"))
-        )
-    except Exception as error:  # noqa: BLE001  # one odd volume must not end the check of the others
-        findings.append(unexpected(error, f"{subject}/{name}"))
-    return VolumeChecked(subject, name, voxels, tuple(findings))
+        outcome = read_outcome(store, subject)
+    except LayoutError:
+        return {}  # which the check of the subject reports
+    return records_of(outcome) if outcome else {}
 
 
-def _check_array(mirror: Mirror, volume: Volume) -> None:
-    array, _, _ = mirror.level(volume, 0)
-    digest = hashlib.sha256()
-    depth = array.encoding["shards"][0]
-    for start in range(0, len(array), depth):
-        digest.update(array[start : start + depth].values.tobytes())
-    if digest.hexdigest() != volume.row["array_sha256"]:
-        message = f"level 0 has sha256 {digest.hexdigest()}, the table says {volume.row['array_sha256']}"
-        raise LayoutError("layout.voxels", message, place=volume.place)
+def _lost(name: str, error: Any) -> SubjectChecked | VolumeChecked:
+    """Make what a job that never came to its end would have returned."""
+    subject, _, volume = name.partition("/")
+    found = failure(error, name) if isinstance(error, VoxshelfError) else unexpected(error, name)
+    return VolumeChecked(subject, volume, 0, (found,)) if volume else SubjectChecked(subject, 0, (found,))
 
 
-def _check_source(mirror: Mirror, volume: Volume, inventory: Inventory) -> int:
-    role = volume.row["volume"].removeprefix("labels/")
-    subject = inventory.subjects.get(volume.row["subject"])
-    if subject is None or role not in subject.files:
-        raise SourceError("source.unreadable", "the source does not have this volume", place=volume.place)
-    stored = _Feed(mirror.source_slabs(volume))
-    compared = 0
-    with open_volume(subject.files[role]) as stream:
-        if stream.header.raw != volume.source_header:
-            raise LayoutError("layout.voxels", "the source's header is not the one that was stored", place=volume.place)
-        # Labels that were rounded on the way in may differ by as much as the converter allowed.
-        tolerance = 0.0 if volume.lossless else LABEL_ROUNDING / abs(stream.header.scaling.slope)
-        for slab in stream.slabs(_SLICES):
-            found = np.frombuffer(stored.take(slab.nbytes), dtype=slab.dtype)
-            if not _equal(slab.ravel(), found, tolerance):
-                message = f"voxels {compared} to {compared + slab.size} of the file differ from the stored ones"
-                raise LayoutError("layout.voxels", message, place=volume.place)
-            compared += slab.size
-    return compared
-
-
-def _equal(expected: Voxels, found: Voxels, tolerance: float) -> bool:
-    if tolerance:
-        return expected.size == found.size and bool(np.max(np.abs(expected - found)) <= tolerance)
-    # Bytes, so that NaN equals itself and minus zero is not zero.
-    return expected.tobytes() == found.tobytes()
-
-
-class _Feed:
-    """Gives out the bytes of a sequence of slabs in portions of any size."""
-
-    def __init__(self, slabs: Iterator[Voxels]) -> None:
-        self._slabs = slabs
-        self._held = b""
-
-    def take(self, count: int) -> bytes:
-        while len(self._held) < count and (slab := next(self._slabs, None)) is not None:
-            self._held += slab.tobytes()
-        taken, self._held = self._held[:count], self._held[count:]
-        return taken
+def _check_publication(mirror: Mirror, *, whole: bool) -> Iterator[Finding]:
+    """Check what belongs to no single subject."""
+    try:
+        records = published_objects(mirror.store)
+    except LayoutError as error:
+        records = []
+        yield failure(error)
+    held = mirror.store.get_many(record.key for record in records)
+    for record in records:
+        if record.key not in held:
+            yield broken(record.key, "the object is missing")
+        else:
+            yield from check_bytes(held[record.key], record)
+    told, catalog = mirror.catalog.mirror, mirror.catalog
+    licenses = Counter(row["license"] for row in catalog.subjects.values())
+    if (told.subjects, told.licenses) != (len(catalog.subjects), dict(licenses)):
+        yield broken(layout.MIRROR_JSON, "its numbers of subjects are not those of catalog.parquet")
+    if whole:
+        stores = {layout.store_key(subject) for subject in catalog.subjects}
+        for key in sorted({f"{layout.SUBJECTS}/{name}" for name in mirror.store.names(layout.SUBJECTS)} - stores):
+            yield broken(key, "no table lists this store; a run that was cut short leaves such, and the next ends it")

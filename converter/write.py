@@ -29,8 +29,9 @@ from corpus import chunking, layout
 from corpus.errors import SourceError, StoreError
 from corpus.findings import Finding, warning
 from corpus.geometry import Triple, Voxels
-from corpus.models import Level, ObjectRecord, Region, SourceRecord, StoredImage, VolumeOutcome, to_json
+from corpus.models import Level, Region, SourceRecord, StoredImage, to_json
 from corpus.ome import DEFAULT_VERSION
+from corpus.outcomes import ObjectRecord, VolumeOutcome
 from corpus.stores import Store
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import BinaryIO, Final, NamedTuple
 from zipfile import BadZipFile, ZipExtFile, ZipFile, ZipInfo
 
-from corpus.errors import SourceError
+from corpus.errors import SourceError, StoreError
 from corpus.stores import is_transport_error, open_file
 
 _DIRECTORY_READ_AHEAD_BYTES: Final = 2**16
@@ -132,6 +132,8 @@ def _info_of(member: ArchiveMember) -> ZipInfo:
 def _archive_errors(url: str) -> Iterator[None]:
     try:
         yield
+    except StoreError:
+        raise
     # A damaged directory makes zipfile raise any of these; fsspec has a ValueError for a server without ranges.
     except (BadZipFile, OSError, EOFError, ValueError, NotImplementedError, struct.error) as error:
         raise SourceError("source.archive-unreadable", f"{type(error).__name__}: {error}", place=url) from error

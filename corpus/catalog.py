@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from corpus import layout
 from corpus.errors import LayoutError, NotFoundError
-from corpus.models import CorpusInfo, Region, StoredImage, SubjectOutcome, VolumeOutcome, to_json
+from corpus.models import CorpusInfo, Region, StoredImage, to_json
+from corpus.outcomes import SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
 
 Row = dict[str, Any]
@@ -155,12 +156,15 @@ def build_tables(subjects: Iterable[SubjectOutcome], corpus: CorpusInfo) -> dict
         Their corpus.
     """
     subjects = list(subjects)
-    volumes = [volume for subject in subjects for volume in subject.flagged_volumes if volume.image is not None]
-    regions = [(volume, _image(volume), region) for volume in volumes for region in _image(volume).regions]
+    flagged = [volume for subject in subjects for volume in subject.flagged_volumes]
+    stored = [(volume, volume.image) for volume in flagged if volume.image is not None]
+    regions = [
+        region_row(told.subject, told.role, image.grid.dims, each) for told, image in stored for each in image.regions
+    ]
     return {
         "catalog": _table([_catalog_row(subject, corpus) for subject in subjects], _CATALOG),
-        "volumes": _table([_volume_row(volume, _image(volume)) for volume in volumes], _VOLUMES),
-        "regions": _table([_region_row(*entry) for entry in regions], _REGIONS),
+        "volumes": _table([_volume_row(*each) for each in stored], _VOLUMES),
+        "regions": _table(regions, _REGIONS),
     }
 
 
@@ -308,12 +312,6 @@ def _by_subject(table: pa.Table) -> dict[str, list[Row]]:
     return rows
 
 
-def _image(volume: VolumeOutcome) -> StoredImage:
-    if volume.image is None:
-        raise AssertionError("only stored volumes are listed")
-    return volume.image
-
-
 def _bytes(objects: Iterable[Any]) -> int:
     return sum(record.size for record in objects)
 
@@ -372,13 +370,14 @@ def _volume_row(volume: VolumeOutcome, image: StoredImage) -> Row:
     }
 
 
-def _region_row(volume: VolumeOutcome, image: StoredImage, region: Region) -> Row:
+def region_row(subject: str, family: str, dims: Iterable[str], region: Region) -> Row:
+    """Return a row of ``regions.parquet``; `dims` are the names of the label map's axes."""
     # Columns go by the dimension's name, so that isel(z=slice(z_start, z_stop)) is right for permuted axes too.
-    spans = zip(image.grid.dims, region.start_zyx, region.stop_zyx, strict=True)
+    spans = zip(dims, region.start_zyx, region.stop_zyx, strict=True)
     low, high = region.bbox_mm_ras[:3], region.bbox_mm_ras[3:]
     row: Row = {
-        "subject": volume.subject,
-        "family": volume.role,
+        "subject": subject,
+        "family": family,
         "value": region.value,
         "name": region.name,
         "voxels": region.voxels,

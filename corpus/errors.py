@@ -133,6 +133,10 @@ _STORE: Final = {
         "The object store did not answer, or failed.",
         "Try again; check the endpoint and the network. A convert goes on where it stopped.",
     ),
+    "store.full": Code(
+        "The disk, or the quota, that the mirror lies on is full.",
+        "Make room and run convert again: it goes on where it stopped.",
+    ),
     "store.denied": Code(
         "The object store refused access.",
         "Check the credentials and the bucket policy; without leave to list, S3 answers 403 for a missing key.",
@@ -142,8 +146,20 @@ _STORE: Final = {
         "Run convert again; if it happens twice, check the disk or the store.",
     ),
     "store.worker-lost": Code(
-        "The worker that wrote this volume died.",
-        "Look for a memory kill in the worker's log; run convert again with fewer workers or more memory each.",
+        "The worker that had this volume died, and so did those that were given it next.",
+        "Look for a memory kill in the worker's log; run it again with fewer workers or more memory each.",
+    ),
+    "store.scheduler-lost": Code(
+        "The Dask scheduler, or the way to it, broke off while jobs were under way.",
+        "Start the scheduler anew and run the same command again: a convert goes on where it stopped.",
+    ),
+    "store.locked": Code(
+        "Another run is writing this mirror.",
+        "Wait until it has ended. If it is dead, its lock ends by itself after five minutes, or give --break-lock.",
+    ),
+    "store.lock-lost": Code(
+        "Another run has taken this mirror over, so that this one stopped.",
+        "See that only one run writes a mirror, and run it again.",
     ),
 }
 _LAYOUT: Final = {
@@ -162,6 +178,14 @@ _LAYOUT: Final = {
     "layout.object": Code(
         "An object of a subject is missing, or its bytes are not those that were written.",
         "Restore it from a copy, or convert the subject again with --overwrite.",
+    ),
+    "layout.stale-copy": Code(
+        "The consolidated metadata of a group are not what the documents of its members say.",
+        "Readers see the copy. Convert the subject again with --overwrite.",
+    ),
+    "layout.table-row": Code(
+        "A table says something else than the subject's store, its record or its voxels.",
+        "Run convert again: it writes the tables anew. If it stays so, convert the subject again with --overwrite.",
     ),
     "layout.voxels": Code(
         "The voxels of a stored array are not those that were recorded, or not those of the source.",

@@ -6,10 +6,9 @@ object is atomic: a reader, or a run after a crash, sees the old object, the new
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,10 +16,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import unquote
 
 from fsspec.core import url_to_fs
+from fsspec.spec import AbstractBufferedFile
 from zarr.storage import FsspecStore, LocalStore
 
+from corpus import localfiles
 from corpus.errors import NotFoundError, SettingsError, StoreError
 from corpus.layout import PRIVATE
+from corpus.retries import PatientFetch, patiently, persistently
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
@@ -33,6 +35,9 @@ _AT_ONCE: Final = 16
 
 _DEEPEST_INDEX: Final = 12
 """Folders in folders that are followed over HTTP, where an index may link in circles."""
+
+_S3: Final = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
+"""s3fs and `corpus.retries` try again; botocore below them would multiply their times."""
 
 
 class Store:
@@ -51,7 +56,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         try:
-            self._fs, root = url_to_fs(url)
+            self._fs, root = url_to_fs(url, **_options(url))
         except (ValueError, ImportError) as error:
             raise SettingsError("settings.url", str(error), place=url) from error
         self.is_local: bool = "file" in _protocols(self._fs)
@@ -70,8 +75,12 @@ class Store:
             The store failed.
         """
         with _store_errors(self._place(key)):
-            data: bytes = self._fs.cat_file(self._path(key))
+            data: bytes = self.retrying(lambda: self._fs.cat_file(self._path(key)))
         return data
+
+    def retrying[T](self, call: Callable[[], T]) -> T:
+        """Call again where object storage failed for a moment; a disk that fails does not get better by waiting."""
+        return call() if self.is_local else persistently(call)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those of many objects that exist, several requests at a time."""
@@ -97,14 +106,53 @@ class Store:
         path = self._path(key)
         with _store_errors(self._place(key)):
             if self.is_local:
-                _put_file(Path(path), data, Path(self._path(_TEMPORARY)))
+                localfiles.put(Path(path), data, Path(self._path(_TEMPORARY)))
             else:
-                self._fs.pipe_file(path, data)
+                self.retrying(lambda: self._fs.pipe_file(path, data))
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object if there is none of this key, atomically; return whether it was written.
+
+        A bucket whose server knows no conditional writes (``If-None-Match``) gives the check without the atomicity.
+
+        Raises
+        ------
+        StoreError
+            The store failed.
+        """
+        path = self._path(key)
+        with _store_errors(self._place(key)):
+            try:
+                if self.is_local:
+                    localfiles.put(Path(path), data, Path(self._path(_TEMPORARY)), only_new=True)
+                else:
+                    self.retrying(lambda: self._fs.pipe_file(path, data, mode="create"))
+            except OSError as error:
+                if isinstance(error, FileExistsError) or _status(error) == 412:
+                    # A try whose answer was lost may have written it all the same.
+                    return self.get(key) == data
+                if error.errno != errno.ENOSYS:
+                    raise
+                # The server says that it does not know conditional writes.
+                if self.exists(key):
+                    return False
+                self.put(key, data)
+        return True
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of this key."""
-        with _store_errors(self._place(key)):
-            return bool(self._fs.isfile(self._path(key)))
+        """Whether there is an object of this key.
+
+        Raises
+        ------
+        StoreError
+            The store failed.
+        """
+        try:
+            with _store_errors(self._place(key)):
+                # Not fsspec's isfile, which takes any failure for a no.
+                return bool(self.retrying(lambda: self._fs.info(self._path(key)))["type"] == "file")
+        except NotFoundError:
+            return False
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return the keys of all objects below a prefix, sorted."""
@@ -115,23 +163,38 @@ class Store:
         with _store_errors(self._place(prefix)):
             # A listing that was cached before the last writes would hide them.
             self._fs.invalidate_cache()
-            found = self._fs.find(self._path(prefix), detail=True)
+            found = self.retrying(lambda: self._fs.find(self._path(prefix), detail=True))
         start = len(self._root) + 1
         return {path[start:]: int(info["size"]) for path, info in found.items()}
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the objects and folders directly below a folder, sorted; none where it does not exist."""
+        try:
+            with _store_errors(self._place(folder)):
+                self._fs.invalidate_cache()
+                found = self.retrying(lambda: self._fs.ls(self._path(folder), detail=False))
+        except NotFoundError:
+            return []
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def delete(self, prefix: str) -> None:
         """Remove an object, or all objects below a prefix; silent where there is none."""
         # Not fsspec's recursive rm, which takes "[2026]" in a path for a pattern.
         if self.is_local:
             with _store_errors(self._place(prefix)):
-                _delete_local(Path(self._path(prefix)))
+                localfiles.delete(Path(self._path(prefix)))
         else:
             self.delete_keys(key for key in self.keys(prefix) if key == prefix or key.startswith(f"{prefix}/"))
 
     def delete_keys(self, keys: Iterable[str]) -> None:
         """Remove objects that are there, several at a time."""
         with _store_errors(self.url), ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(self._fs.rm_file, map(self._path, keys)))
+            list(pool.map(lambda key: self.retrying(lambda: self._fs.rm_file(self._path(key))), keys))
+
+    def sweep(self) -> None:
+        """Remove what killed processes left growing; only for who knows that nobody else is writing."""
+        if self.is_local:
+            self.delete(_TEMPORARY)
 
     def flush(self) -> None:
         """Wait until what was put would survive a loss of power; object storage promises that by itself."""
@@ -177,7 +240,7 @@ class SourceListing:
 
     def __init__(self, url: str) -> None:
         try:
-            fs, root = url_to_fs(url)
+            fs, root = url_to_fs(url, **_options(url))
         except (ValueError, ImportError) as error:
             raise SettingsError("settings.url", str(error), place=url) from error
         self._fs = fs
@@ -196,7 +259,7 @@ class SourceListing:
             if "http" in _protocols(fs):
                 self._add({unquote(path[len(root) + 1 :]): path for path in _linked_files(fs, root)})
             else:
-                found = fs.find(root, detail=True)
+                found = persistently(lambda: fs.find(root, detail=True))
                 self._paths = {path[len(root) + 1 :]: path for path in found}
                 self.sizes = {path[len(root) + 1 :]: int(info["size"]) for path, info in found.items()}
 
@@ -211,13 +274,13 @@ class SourceListing:
 
     def _is_file(self, path: str) -> bool:
         try:
-            return bool(self._fs.info(path)["type"] == "file")
+            return bool(persistently(lambda: self._fs.info(path))["type"] == "file")
         except FileNotFoundError:
             return False
 
     def _size(self, path: str) -> int | str:
         try:
-            size = self._fs.info(path)["size"]
+            size = persistently(lambda: self._fs.info(path))["size"]
         except FileNotFoundError:
             return "it is listed, and the server does not give it"
         return "the server does not tell its size" if size is None else int(size)
@@ -262,8 +325,12 @@ def _is_below(link: str, folder: str) -> bool:
     return link.startswith(folder) and not {"", ".", ".."} & set(parts) and not {"?", "#"} & set(link)
 
 
-def open_file(url: str, *, read_ahead_bytes: int = 2**23, stop: int | None = None) -> AbstractContextManager[BinaryIO]:
-    """Return a context manager that opens one file for reading, byte for byte.
+@contextmanager
+def open_file(url: str, *, read_ahead_bytes: int = 2**23, stop: int | None = None) -> Iterator[BinaryIO]:
+    """Open one file for reading, byte for byte; a context manager.
+
+    A bucket or web server that fails in the middle is asked again for the range that it did not give, so that the
+    reader notices nothing.
 
     Parameters
     ----------
@@ -273,13 +340,23 @@ def open_file(url: str, *, read_ahead_bytes: int = 2**23, stop: int | None = Non
         How much is fetched at once from a bucket; s3fs by itself takes 50 MiB, which is a lot for a header.
     stop
         Nothing behind this byte is going to be read, so it is not fetched.
+
+    Raises
+    ------
+    StoreError
+        On opening, or on reading: what the file lies on did not answer for `corpus.retries.PATIENCE_S`.
+    OSError
+        There is no such file, or it may not be read.
     """
-    fs, path = url_to_fs(url)
+    fs, path = url_to_fs(url, **_options(url))
     options = {}
     if {"s3", "http", "https"} & set(_protocols(fs)):
         options = {"block_size": read_ahead_bytes, "cache_type": "readahead", "size": stop}
-    opened: AbstractContextManager[BinaryIO] = fs.open(path, "rb", **options)
-    return opened
+    opened: AbstractContextManager[BinaryIO] = patiently(lambda: fs.open(path, "rb", **options), url)
+    with opened as file:
+        if isinstance(file, AbstractBufferedFile):
+            file.cache.fetcher = PatientFetch(file.cache.fetcher, url)
+        yield file
 
 
 def is_transport_error(error: Exception) -> bool:
@@ -291,26 +368,15 @@ def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-def _put_file(path: Path, data: bytes, folder: Path) -> None:
-    for each in (path.parent, folder):
-        each.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp gives a file that only its owner may read; a mirror is to be read.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def _options(url: str) -> dict[str, Any]:
+    return {"s3": _S3} if "s3://" in url else {}
 
 
-def _delete_local(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _status(error: OSError) -> int | None:
+    # s3fs keeps the client's error, which has the answer's status, as the cause of its own.
+    answer = getattr(error.__cause__, "response", {})
+    status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
 
 
 @contextmanager
@@ -321,7 +387,11 @@ def _store_errors(place: str) -> Iterator[None]:
         raise NotFoundError("not-found.key", "there is no such object", place=place) from error
     except PermissionError as error:
         raise StoreError("store.denied", str(error), place=place) from error
+    except StoreError:
+        raise
     except (OSError, TimeoutError) as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise StoreError("store.full", f"{type(error).__name__}: {error}", place=place) from error
         raise StoreError("store.unreachable", f"{type(error).__name__}: {error}", place=place) from error
     except Exception as error:  # the trees of storage clients cannot be named where they are not installed
         if not is_transport_error(error):

@@ -13,7 +13,8 @@ from converter.corpusfile import read_corpus
 from converter.events import Event, Planned, Report, VolumeDone
 from converter.reader import Mirror
 from corpus.errors import LayoutError, SettingsError
-from corpus.models import SubjectOutcome, to_json
+from corpus.models import to_json
+from corpus.outcomes import SubjectOutcome
 from corpus.stores import Store
 
 

@@ -20,7 +20,8 @@ from converter.write import write_volume
 from corpus import layout
 from corpus.findings import warning
 from corpus.labels import families
-from corpus.models import CorpusInfo, StoredImage, SubjectInfo, VolumeOutcome
+from corpus.models import CorpusInfo, StoredImage, SubjectInfo
+from corpus.outcomes import VolumeOutcome
 
 if TYPE_CHECKING:
     from corpus.stores import Store

@@ -16,11 +16,12 @@ from converter.convert import ConvertSettings, convert
 from converter.corpusfile import read_corpus
 from converter.events import Report
 from converter.upgrade import SubjectUpgraded, Upgrade, UpgradePlanned, upgrade
-from converter.verify import verify
+from converter.verify import VerifySettings, verify
 from corpus import layout
 from corpus.catalog import read_mirror
 from corpus.errors import LayoutError, SettingsError
-from corpus.models import SubjectOutcome, VolumeOutcome, to_json
+from corpus.models import to_json
+from corpus.outcomes import SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
 
 TWO = frozenset({"0001", "0002"})
@@ -87,7 +88,7 @@ def test_an_upgraded_mirror_is_the_one_that_convert_writes(own: Path, corpus: Pa
     assert (done.upgraded, done.already, done.left, done.failures) == (2, 0, 0, ())
     assert events == [UpgradePlanned(2, 0), SubjectUpgraded("0001", ()), SubjectUpgraded("0002", ())]
     assert contents(own) == wanted
-    assert verify(str(own), str(corpus), None, lambda _: None).findings == ()
+    assert verify(str(own), VerifySettings(source=str(corpus)), lambda _: None).findings == ()
     report = run(corpus, own)
     assert (report.converted, report.already) == (0, 6)
     assert contents(own) == wanted
@@ -175,7 +176,7 @@ def test_a_portion_is_said_in_mirror_json_and_convert_does_the_rest(
     done, _ = up(own, frozenset({"0002"}))
     assert (done.upgraded, done.left) == (1, 1)
     assert read_mirror(Store(str(own))).ome_versions == {"0.5": 1, "0.6": 1}
-    assert verify(str(own), None, None, lambda _: None).findings == ()
+    assert verify(str(own), VerifySettings(), lambda _: None).findings == ()
     # Whatever is selected, and without being told the version.
     report = run(corpus, own, subjects=frozenset({"0002"}))
     assert (report.converted, report.failures) == (0, ())

@@ -26,7 +26,8 @@ from corpus import layout
 from corpus.errors import SourceError, StoreError
 from corpus.geometry import Reorder
 from corpus.labels import families
-from corpus.models import StoredImage, VolumeOutcome
+from corpus.models import StoredImage
+from corpus.outcomes import VolumeOutcome
 from corpus.stores import Store
 
 Plan = Callable[..., VolumePlan]

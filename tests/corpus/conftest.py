@@ -19,17 +19,15 @@ from corpus.models import (
     CodecChoice,
     CorpusInfo,
     Level,
-    ObjectRecord,
     Region,
     Scaling,
     SourceRecord,
     Statistics,
     StoredImage,
     SubjectInfo,
-    SubjectOutcome,
-    VolumeOutcome,
     to_json,
 )
+from corpus.outcomes import ObjectRecord, SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
 
 # The time of one example says nothing: the first one pays for imports.

@@ -17,17 +17,8 @@ from corpus.contents import ENHANCE_PET
 from corpus.errors import LayoutError, NotFoundError
 from corpus.findings import warning
 from corpus.geometry import Grid
-from corpus.models import (
-    CorpusInfo,
-    ObjectRecord,
-    Region,
-    Scaling,
-    Statistics,
-    StoredImage,
-    SubjectInfo,
-    SubjectOutcome,
-    VolumeOutcome,
-)
+from corpus.models import CorpusInfo, Region, Scaling, Statistics, StoredImage, SubjectInfo
+from corpus.outcomes import ObjectRecord, SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
 
 Publish = Callable[..., MirrorRecord]

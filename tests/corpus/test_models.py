@@ -16,17 +16,8 @@ from corpus import models
 from corpus.errors import SourceError
 from corpus.findings import failure, warning
 from corpus.geometry import Grid, Reorder
-from corpus.models import (
-    ObjectRecord,
-    Region,
-    Scaling,
-    Statistics,
-    StoredImage,
-    SubjectInfo,
-    SubjectOutcome,
-    VolumeOutcome,
-    to_json,
-)
+from corpus.models import Region, Scaling, Statistics, StoredImage, SubjectInfo, to_json
+from corpus.outcomes import ObjectRecord, SubjectOutcome, VolumeOutcome
 
 STRUCTS = [kind for _, kind in inspect.getmembers(models, inspect.isclass) if issubclass(kind, msgspec.Struct)]
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

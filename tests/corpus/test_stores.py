@@ -80,7 +80,40 @@ class TestObjects:
         assert store.get_many(iter([])) == {}
 
 
+class TestCreate:
+    def test_only_the_first_one_writes(self, store: Store) -> None:
+        assert store.create("a/lease", b"one")
+        assert not store.create("a/lease", b"two")
+        assert store.get("a/lease") == b"one"
+        assert store.keys() == ["a/lease"]
+
+    def test_whoever_wrote_it_is_told_so_again(self, store: Store) -> None:
+        """As when the answer to a first try was lost."""
+        assert store.create("lease", b"one")
+        assert store.create("lease", b"one")
+
+    def test_it_may_come_back(self, store: Store) -> None:
+        store.create("lease", b"one")
+        store.delete("lease")
+        assert store.create("lease", b"two")
+
+
+def test_a_sweep_takes_what_a_killed_process_left_growing(local: Store, folder: Path) -> None:
+    local.put("a", b"1")
+    (folder / ".voxshelf/growing/tmpxyz").write_bytes(b"half of it")
+    local.sweep()
+    assert local.keys() == ["a"]
+    local.put("b", b"2")
+    assert local.keys() == ["a", "b"]
+
+
 class TestListing:
+    def test_names_are_those_directly_below(self, store: Store) -> None:
+        for key in ("a/z", "a/b/c", "a/b/d", "b"):
+            store.put(key, b"1")
+        assert store.names("a") == ["b", "z"]
+        assert store.names("missing") == []
+
     def test_keys_are_relative_and_sorted(self, store: Store) -> None:
         for key in ("b", "a/z", "a/b/c", "ab/d"):
             store.put(key, key.encode())
@@ -181,7 +214,7 @@ class TestAtomicPut:
         monkeypatch.setattr(Path, step, fail)
         with pytest.raises(StoreError, match="No space left") as caught:
             local.put("a/b", b"the new object")
-        assert (caught.value.code, caught.value.place) == ("store.unreachable", f"{folder}/a/b")
+        assert (caught.value.code, caught.value.place) == ("store.full", f"{folder}/a/b")
         files = {path.name: path.read_bytes() for path in (folder / "a").iterdir()}
         assert files == ({} if before is None else {"b": before})
 
@@ -240,7 +273,7 @@ class TestFailures:
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        for name in ("cat_file", "isfile", "find"):
+        for name in ("cat_file", "info", "find"):
             monkeypatch.setattr(type(local._fs), name, fail)
         for call in (local.get, local.exists, local.sizes, local.keys):
             with pytest.raises(StoreError) as caught:

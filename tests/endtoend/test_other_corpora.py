@@ -21,7 +21,7 @@ from converter.events import Report
 from converter.export import Cut, export
 from converter.inventory import take_inventory
 from converter.reader import Mirror
-from converter.verify import Verification, verify
+from converter.verify import Verification, VerifySettings, verify
 from corpus import layout
 from corpus.errors import SettingsError, SourceError
 from voxshelf.cli import cli
@@ -46,7 +46,7 @@ def run(source: Path, mirror: Path, corpus: str, **choices: Any) -> Report:
 
 
 def compare(mirror: Path, source: Path) -> Verification:
-    return verify(str(mirror), str(source), None, lambda _: None)
+    return verify(str(mirror), VerifySettings(source=str(source), deep=True), lambda _: None)
 
 
 def codes(findings: tuple[Any, ...]) -> set[tuple[str, str]]:

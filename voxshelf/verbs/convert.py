@@ -48,6 +48,7 @@ _SLOWEST: Final = 5
     type=click.Choice(VERSIONS),
     help="OME-Zarr version of the metadata; the arrays are the same. Default: the mirror's, 0.5 for a new one.",
 )
+@click.option("--break-lock", is_flag=True, help="Take MIRROR from a run that holds it; only if you know it is dead.")
 @click.option("--release", metavar="TEXT", help="Release of the corpus, for example 2025; it is kept in the tables.")
 @click.option("--no-pictures", is_flag=True, help="Leave the pictures of subjects out of the report page.")
 @click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Write report.json here as well.")

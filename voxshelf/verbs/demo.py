@@ -19,7 +19,7 @@ from converter.convert import ConvertSettings, convert
 from converter.corpusfile import read_corpus
 from converter.phantom import write_phantom
 from converter.reader import Mirror
-from converter.verify import verify
+from converter.verify import VerifySettings, verify
 from corpus import layout
 from service.app import create_app
 from service.settings import ServiceSettings
@@ -48,7 +48,7 @@ def command(folder: Path, port: int, *, once: bool) -> None:
     click.echo(f"1. corpus     three synthetic subjects in {corpus}")
     _convert(corpus, mirror)
     with step("comparing every voxel with the source"):
-        result = verify(str(mirror), str(corpus), None, lambda _: None)
+        result = verify(str(mirror), VerifySettings(source=str(corpus)), lambda _: None)
     print_findings("Wrong", result.findings)
     if result.findings:
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -9,9 +10,9 @@ import msgspec
 
 from converter.convert import parse_subjects
 from converter.description import load
-from converter.verify import VolumeChecked, verify
+from converter.verify import Event, Planned, VerifySettings, VolumeChecked, verify
 from voxshelf import options
-from voxshelf.display import console, print_findings, print_json, step
+from voxshelf.display import WorkBar, console, print_findings, print_json
 
 
 @click.command()
@@ -23,28 +24,54 @@ from voxshelf.display import console, print_findings, print_json, step
     help="What SRC looks like, as for convert. Default: what the mirror was converted with.",
 )
 @options.subjects
+@click.option("--deep", is_flag=True, help="Also make all levels, regions and statistics anew from level 0.")
+@options.workers
+@options.scheduler
 @options.as_json
-def command(mirror: str, source: str | None, corpus: str | None, subjects: str | None, *, as_json: bool) -> None:
+def command(
+    mirror: str,
+    *,
+    source: str | None,
+    corpus: str | None,
+    subjects: str | None,
+    deep: bool,
+    workers: int | None,
+    scheduler: str | None,
+    as_json: bool,
+) -> None:
     """Check that MIRROR is what it says.
 
-    Every object is compared with the digest that was recorded when it was written, and level 0 of every volume is
-    decoded and compared with the tables. With --source every voxel is compared with the source's.
+    Every object is compared with the digest that was recorded when it was written, consolidated metadata with the
+    documents they copy, the tables with the stores, and every checksum and level 0 of every volume with its voxels.
+    With --source every voxel is compared with the source's. With --deep levels and statistics are made anew.
 
     \b
     Examples:
       voxshelf verify mirror
       voxshelf verify mirror --source /data/ENHANCE-PET --subjects 0001-0010
+      voxshelf verify s3://public/mirror --deep --scheduler tcp://head:8786
 
     Exit status: 0 all is right, 1 something is wrong and is listed.
     """
+    settings = VerifySettings(
+        source=source,
+        description=load(corpus) if corpus else None,
+        subjects=parse_subjects(subjects) if subjects else None,
+        deep=deep,
+        workers=(os.cpu_count() or 1) if workers is None else workers,
+        scheduler=scheduler,
+    )
+    with WorkBar("checking") as bar:
 
-    def listen(checked: VolumeChecked) -> None:
-        if as_json:
-            print_json(checked)
+        def listen(event: Event) -> None:
+            if as_json:
+                print_json(event)
+            if isinstance(event, Planned):
+                bar.expect(event.volumes)
+            elif isinstance(event, VolumeChecked):
+                bar.advance(0, failed=bool(event.findings))
 
-    with step(f"checking {mirror}"):
-        selected = parse_subjects(subjects) if subjects else None
-        result = verify(mirror, source, selected, listen, load(corpus) if corpus else None)
+        result = verify(mirror, settings, listen)
     if as_json:
         print_json({"type": "result", **msgspec.to_builtins(result)})
     else:
