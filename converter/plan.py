@@ -210,7 +210,7 @@ def meaning_of(kind: Kind | None, info: SubjectInfo) -> Meaning:
     if kind == "ct":
         return Meaning("HU", "CT values are Hounsfield units by definition")
     if kind == "other":
-        return Meaning("unknown", "the description of the corpus does not say")
+        return Meaning("", "arbitrary: neither a CT nor a PET")
     unit, suv = pet_units(info.pet_units), suv_of(info)
     told = "the spreadsheet does not say" if unit is None else f"spreadsheet, column Units: {info.pet_units}"
     return Meaning(unit or "unknown", told, suv.factor, suv.basis)

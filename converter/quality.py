@@ -109,7 +109,7 @@ def _body_of(ct: StoredImage, coarse: Coarse) -> _Body:
 
 def _intensities(images: Mapping[str, StoredImage], coarse: CoarseLevels) -> Iterator[_Found]:
     for role, image in images.items():
-        if not image.is_label and image.units in {"", "unknown"}:
+        if not image.is_label and image.units == "unknown":
             yield "warning.intensity-unit", role, ""
         if image.units == "HU" and (message := _implausible_hu(image, coarse[role].voxels)):
             yield "warning.hu-range", role, message
