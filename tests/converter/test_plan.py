@@ -76,7 +76,7 @@ def test_a_label_map_on_another_image_than_the_ct(ct: VolumeHeader) -> None:
     assert (label.path, label.is_label, label.carries_labels) == ("t1w/labels/dseg", True, False)
     assert (image.path, image.meaning.units, image.types, image.carries_labels) == (
         "t1w",
-        "unknown",
+        "",
         ("float32",),
         True,
     )

@@ -224,7 +224,7 @@ def test_a_bids_tree(bids: Path, tmp_path: Path) -> None:
     }
     tree = opened(mirror, "sub-01")
     image, labels = tree["t1w/scale0/t1w"], tree["t1w/labels/dseg/scale0/dseg"]
-    assert (image.attrs["units"], image.dtype, image.shape) == ("unknown", np.float32, labels.shape)
+    assert (image.attrs["units"], image.dtype, image.shape) == ("", np.float32, labels.shape)
     np.testing.assert_array_equal(labels.values, (box(2, 3, 4) * 3 + box(14, 10, 2) * 41).T)
     assert labels.attrs["flag_meanings"] == "Left-Cerebral-Cortex White_Matter"
     assert tree["t1w/labels"].attrs["ome"]["labels"] == ["dseg"]
