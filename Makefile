@@ -16,7 +16,7 @@ demo: .venv/.synced  ## phantom corpus -> mirror -> check -> serve; prints what 
 	$(BIN)/voxshelf demo
 
 test: .venv/.synced  ## all tests, with a real S3, a real Dask cluster and real HTTP processes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: lint types contracts  ## all that needs no running: lint, types, import contracts
 
