@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import openpyxl
+from python_calamine import CalamineError, CalamineWorkbook
 
 from converter.description import ENHANCE_PET, FIELDS, SheetRule, SubjectRule
 from converter.labeltables import delimited
@@ -85,10 +85,15 @@ def _text_cells(data: bytes, place: str) -> list[Any]:
 
 def _workbook_cells(data: bytes, place: str) -> list[Any]:
     try:
-        workbook = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        return list(workbook.worksheets[0].iter_rows(values_only=True))
-    except Exception as error:  # the zip, XML and number parsers below openpyxl each raise their own
+        cells = CalamineWorkbook.from_filelike(io.BytesIO(data)).get_sheet_by_index(0).to_python()
+    except (CalamineError, OSError, ValueError) as error:
         raise SourceError("source.sheet-unreadable", f"{type(error).__name__}: {error}", place=place) from error
+    return [[_as_shown(cell) for cell in row] for row in cells]
+
+
+def _as_shown(cell: object) -> object:
+    # A workbook knows one kind of number only, and shows whole ones without a point.
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
 
 
 def _column(header: str, rule: SheetRule) -> tuple[str, float]:

@@ -402,7 +402,8 @@ def test_27_memory_does_not_grow_with_the_volume(plan: Callable[..., VolumePlan]
         finally:
             tracemalloc.stop()
         assert peaks[-1] < planned.peak_bytes
-    assert peaks[1] < 1.1 * peaks[0]
+    # How far the threads are apart makes a difference of a shard; the voxels that were added are twelve.
+    assert peaks[1] - peaks[0] < 0.25 * 384 * 64 * 64 * 8
 
 
 def test_28_folders_that_differ_in_case(done: Any) -> None:
