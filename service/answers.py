@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from corpus.errors import RequestError, VoxshelfError
 from service.ranges import ByteRange, parse_range
-from service.upstream import Opened, Upstream
+from service.upstream import Content, Opened, Upstream
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class ObjectAnswer(Response):
         The body.
     """
 
-    def __init__(self, status_code: int, headers: Mapping[str, str], content: bytes | AsyncIterator[bytes]) -> None:
+    def __init__(self, status_code: int, headers: Mapping[str, str], content: Content) -> None:
         # Not the parent's: it would copy the headers twice, and wants the whole body.
         self.status_code = status_code
         self.background = None
@@ -47,7 +48,7 @@ class ObjectAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if isinstance(self._content, bytes):
+        if isinstance(self._content, bytes | bytearray):
             await send({"type": "http.response.body", "body": self._content})
             return
         try:
@@ -133,13 +134,13 @@ async def _opened(
 def _about(opened: Opened) -> dict[str, str]:
     return {
         "ETag": opened.etag,
-        "Last-Modified": format_datetime(opened.modified, usegmt=True),
+        "Last-Modified": _http_date(opened.modified),
         "Accept-Ranges": "bytes",
     }
 
 
 def _holds(if_range: str | None, opened: Opened) -> bool:
-    return if_range in {None, opened.etag, format_datetime(opened.modified, usegmt=True)}
+    return if_range is None or if_range in {opened.etag, _http_date(opened.modified)}
 
 
 def _is_unchanged(asked: Mapping[str, str], opened: Opened) -> bool:
@@ -154,6 +155,11 @@ def _is_same(condition: str | None, etag: str, *, missing: bool) -> bool:
         return missing
     tags = [tag.strip().removeprefix("W/") for tag in condition.split(",")]
     return etag in tags or "*" in tags
+
+
+@lru_cache(maxsize=4096)
+def _http_date(date: datetime) -> str:
+    return format_datetime(date, usegmt=True)
 
 
 def _date(text: str) -> datetime | None:

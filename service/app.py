@@ -64,7 +64,7 @@ def _provide(app: FastAPI, settings: ServiceSettings) -> None:
     app.state.reader = reader
     if store.is_local:
         # The operating system keeps what was read of a folder.
-        app.state.upstream = Folder(store.url)
+        app.state.upstream = Folder(store.url, settings.upstream_timeout_s)
     else:
         bucket = Bucket(store.url, settings, metrics)
         app.state.upstream = Cached(bucket, int(settings.cache_mb * 1e6), settings.cache_ttl_s, metrics)

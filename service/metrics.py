@@ -49,11 +49,18 @@ class Metrics:
             "voxshelf_upstream_seconds", "Until its answer began", ["operation"], registry=registry, buckets=_SECONDS
         )
 
+        self._of_route: dict[tuple[str, str, int], tuple[Counter, Counter, Histogram]] = {}
+
     def answered(self, route: str, method: str, status: int, sent: int, seconds: float) -> None:
         """Count a request that has been answered."""
-        self._requests.labels(route, method, str(status)).inc()
-        self._bytes.labels(route).inc(sent)
-        self._seconds.labels(route).observe(seconds)
+        counters = self._of_route.get((route, method, status))
+        if counters is None:
+            labelled = self._requests.labels(route, method, str(status))
+            counters = (labelled, self._bytes.labels(route), self._seconds.labels(route))
+            self._of_route[route, method, status] = counters
+        counters[0].inc()
+        counters[1].inc(sent)
+        counters[2].observe(seconds)
 
     def upstream(self, operation: str, outcome: str, seconds: float) -> None:
         """Count a request to object storage; tries count one by one."""

@@ -5,6 +5,8 @@ A plain ASGI middleware, because the framework's base class for middleware puts 
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
 import re
 import secrets
@@ -22,6 +24,9 @@ from service.metrics import Metrics
 ACCESS_LOG: Final = "voxshelf.access"
 """Logger of the lines, each of them a JSON object."""
 
+_PROCESS: Final = secrets.token_hex(6).encode()
+_numbers: Final = itertools.count(1)
+_LOG_EVERY_S: Final = 0.1
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LONGEST_PATH: Final = 600
 _log = logging.getLogger(__name__)
@@ -59,13 +64,14 @@ class Observed:
     def __init__(self, app: ASGIApp, metrics: Metrics, *, log: bool) -> None:
         self._app = app
         self._metrics = metrics
-        self._log = log
-        self._encoder = msgspec.json.Encoder()
+        self._lines = _Lines() if log else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            if self._lines is not None:
+                self._lines.write()  # the application has ended
             return
         started = time.perf_counter()
         name = _id_of(scope)
@@ -92,16 +98,30 @@ class Observed:
             self._metrics.in_flight.dec()
             seconds = time.perf_counter() - started
             self._metrics.answered(_route_of(scope), scope["method"], status, sent, seconds)
-            if self._log:
-                self._write(scope, _Line(_now(), name.decode(), "", "", "", status, sent, complete, seconds * 1000))
+            if self._lines is not None:
+                client = scope["client"][0] if scope.get("client") else ""
+                request = (client, scope["method"], scope["path"][:_LONGEST_PATH])
+                self._lines.add(
+                    _Line(_now(), name.decode(), *request, status, sent, complete, round(seconds * 1000, 2))
+                )
 
-    def _write(self, scope: Scope, line: _Line) -> None:
-        client = scope.get("client")
-        line.client = client[0] if client else ""
-        line.method = scope["method"]
-        line.path = scope["path"][:_LONGEST_PATH]
-        line.ms = round(line.ms, 2)
-        _access.info("%s", self._encoder.encode(line).decode())
+
+class _Lines:
+    """Lines of the access log on their way: several at once, since writing one costs as much as a small range."""
+
+    def __init__(self) -> None:
+        self._waiting: list[bytes] = []
+        self._encoder = msgspec.json.Encoder()
+
+    def add(self, line: _Line) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(_LOG_EVERY_S, self.write)
+        self._waiting.append(self._encoder.encode(line))
+
+    def write(self) -> None:
+        lines, self._waiting = self._waiting, []
+        if lines:
+            _access.info("%s", b"\n".join(lines).decode())
 
 
 def _id_of(scope: Scope) -> bytes:
@@ -109,7 +129,7 @@ def _id_of(scope: Scope) -> bytes:
     for header, value in scope["headers"]:
         if header == b"x-request-id" and _ID.fullmatch(value):
             return bytes(value)
-    return secrets.token_hex(8).encode()
+    return b"%s-%x" % (_PROCESS, next(_numbers))
 
 
 def _route_of(scope: Scope) -> str:

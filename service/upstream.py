@@ -14,6 +14,7 @@ import msgspec
 from corpus.errors import RequestError
 from service.ranges import ByteRange
 
+Content = bytes | bytearray | AsyncIterator[bytes]
 Method = Literal["GET", "HEAD"]
 
 PIECE_BYTES: Final = 2**20
@@ -42,12 +43,12 @@ class Opened(msgspec.Struct, frozen=True):
     modified: datetime
     start: int
     stop: int
-    content: bytes | AsyncIterator[bytes]
+    content: Content
 
     @property
     def pieces(self) -> AsyncIterator[bytes]:
         """The bytes as pieces, also where they are at hand."""
-        return _one(self.content) if isinstance(self.content, bytes) else self.content
+        return _one(self.content) if isinstance(self.content, bytes | bytearray) else self.content
 
 
 class Upstream(Protocol):
@@ -97,6 +98,6 @@ def resolve(wanted: ByteRange | None, size: int) -> tuple[int, int]:
         raise RequestError(error.code, error.message, place=str(size)) from None
 
 
-async def _one(content: bytes) -> AsyncIterator[bytes]:
+async def _one(content: bytes | bytearray) -> AsyncIterator[bytes]:
     if content:
-        yield content
+        yield bytes(content)
