@@ -101,11 +101,11 @@ class Cached:
             self._drop(key)
         start, data = (opened.start, opened.content) if body else (opened.size, b"")
         longest = _LONGEST_DOCUMENT if key.endswith(".json") else _LONGEST_END
-        if not isinstance(data, bytes) or start + len(data) != opened.size or len(data) > longest:
+        if not isinstance(data, bytes | bytearray) or start + len(data) != opened.size or len(data) > longest:
             return
         self._metrics.cache.labels("miss").inc()
         self._drop(key)
-        self._entries[key] = _Held(opened.size, opened.etag, opened.modified, start, data, time.monotonic())
+        self._entries[key] = _Held(opened.size, opened.etag, opened.modified, start, bytes(data), time.monotonic())
         self._bytes += _cost(key, data)
         while self._bytes > self._most_bytes:
             self._drop(next(iter(self._entries)))
@@ -116,5 +116,5 @@ class Cached:
             self._bytes -= _cost(key, held.data)
 
 
-def _cost(key: str, data: bytes) -> int:
+def _cost(key: str, data: bytes | bytearray) -> int:
     return len(key) + len(data) + _OVERHEAD_BYTES

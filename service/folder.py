@@ -27,13 +27,14 @@ _THREADS: Final = 16
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
 _DISKS: Final = frozenset({"bcachefs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
 """File systems that answer at once, or fail; others may be at the end of a network."""
+_MOUNTS: Final = Path("/proc/self/mountinfo")
 _AT_HAND: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 
 
 class _File(msgspec.Struct, frozen=True):
     """A file that is open, and which of its bytes are wanted."""
 
-    # Unbuffered, and closed when the last reader drops it, also when an answer is never sent.
+    # Unbuffered, and closed when the last reader drops it, should an answer never be sent.
     file: FileIO
     status: os.stat_result
     start: int
@@ -67,12 +68,13 @@ class Folder:
         if not self._is_disk:
             return await self._in_thread(lambda: self._whole(key, wanted, body=body))
         found = self._found(key, wanted)
-        if not body or found.stop - found.start > PIECE_BYTES:
-            return found.opened(self._pieces(found) if body else b"")
-        at_hand = _at_hand(found)
-        if at_hand is not None:
-            return found.opened(at_hand)
-        return found.opened(await self._in_thread(lambda: _read(found, found.start, found.stop)))
+        if body and found.stop - found.start > PIECE_BYTES:
+            return found.opened(self._pieces(found))
+        with found.file:
+            content = _at_hand(found) if body else b""
+            if content is None:
+                content = await self._in_thread(lambda: _read(found, found.start, found.stop))
+        return found.opened(content)
 
     async def presigned(self, key: str, method: Method) -> str | None:  # noqa: ARG002  # the protocol's
         """Return None: files have no URLs."""
@@ -88,7 +90,8 @@ class Folder:
         found = self._found(key, wanted)
         if body and found.stop - found.start > PIECE_BYTES:
             return found.opened(self._pieces(found))
-        return found.opened(_read(found, found.start, found.stop) if body else b"")
+        with found.file:
+            return found.opened(_read(found, found.start, found.stop) if body else b"")
 
     def _found(self, key: str, wanted: ByteRange | None) -> _File:
         try:
@@ -148,7 +151,7 @@ def _is_disk(root: str) -> bool:
     """Whether a folder lies on a disk of this machine, as far as Linux tells; see proc_pid_mountinfo(5)."""
     try:
         device = Path(root).stat().st_dev
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        mounts = _MOUNTS.read_text().splitlines()
     except OSError:
         return False
     number = f"{os.major(device)}:{os.minor(device)}"

@@ -134,6 +134,8 @@ def _id_of(scope: Scope) -> bytes:
 
 def _route_of(scope: Scope) -> str:
     """Return the route's pattern: a label per path would be one per subject and chunk."""
+    if scope["path"].startswith("/zarr/"):
+        return "/zarr/{store}/{key}"
     return getattr(scope.get("route"), "path", "none")
 
 
