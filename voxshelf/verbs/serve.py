@@ -53,16 +53,22 @@ def command(mirror: str | None, file: str | None, host: str | None, port: int | 
       voxshelf serve --settings service.toml
     """
     settings = read_settings(file, os.environ, {"mirror": mirror, "host": host, "port": port})
-    try:
-        read_mirror(Store(settings.mirror))
-    except LayoutError as error:
-        click.echo(f"warning: {error}; serving starts once it is published", err=True)
+    _warn_of_nothing(Store(settings.mirror))
     with _listener(settings) as listener:
         address, number = listener.getsockname()[:2]
         click.echo(
             f"serving {settings.mirror} at http://{f'[{address}]' if ':' in address else address}:{number}", err=True
         )
         uvicorn.Server(_configuration(settings)).run([listener])
+
+
+def _warn_of_nothing(store: Store) -> None:
+    if not store.is_local:
+        return  # a bucket that does not answer must not keep the service from saying so at /readyz
+    try:
+        read_mirror(store)
+    except LayoutError as error:
+        click.echo(f"warning: {error}; serving starts once it is published", err=True)
 
 
 def _configuration(settings: ServiceSettings) -> uvicorn.Config:
