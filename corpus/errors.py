@@ -137,6 +137,14 @@ _STORE: Final = {
         "The disk, or the quota, that the mirror lies on is full.",
         "Make room and run convert again: it goes on where it stopped.",
     ),
+    "store.timeout": Code(
+        "The object store did not answer in time.",
+        "Try again in a moment; if it stays so, the store or the network to it is overloaded or down.",
+    ),
+    "store.changed": Code(
+        "An object changed while it was read.",
+        "Read it again: bytes of the old and the new object are never mixed.",
+    ),
     "store.denied": Code(
         "The object store refused access.",
         "Check the credentials and the bucket policy; without leave to list, S3 answers 403 for a missing key.",
@@ -220,6 +228,14 @@ _REQUEST: Final = {
         "The licence of this subject does not allow it to be served.",
         "A subject whose licence is unknown is never served as open.",
     ),
+    "request.precondition": Code(
+        "The object is not the one that If-Match names any more.", "Open the subject anew, and read again."
+    ),
+    "request.rate": Code(
+        "This client has too many requests under way, or was sent too many bytes.",
+        "Wait as long as Retry-After says; read with less concurrency.",
+    ),
+    "request.busy": Code("The service has as many requests under way as it takes.", "Try again in a moment."),
     "request.parameter": Code("A query parameter cannot be used.", "The OpenAPI document lists them."),
 }
 CODES: Final[dict[str, Code]] = {**_SOURCE, **_SETTINGS, **_STORE, **_LAYOUT, **_NOT_FOUND, **_REQUEST}

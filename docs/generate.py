@@ -1,15 +1,18 @@
-"""Writes the pages that follow from the code: ``docs/cli.md`` from --help, and ``docs/errors.md`` from the tables."""
+"""Writes the pages that follow from the code: ``cli.md``, ``errors.md`` and ``service.toml``, each from its tables."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from corpus.errors import CODES, EXIT_STATUS, Code
 from corpus.findings import WARNINGS
 from service.errors import STATUS
+from service.settings import ENVIRONMENT, ServiceSettings, meaning_of
 from voxshelf.cli import VERBS, cli
 
 FOLDER: Final = Path(__file__).parent
@@ -50,6 +53,28 @@ def errors_page() -> str:
     return "\n".join([*parts, ""])
 
 
+def settings_template() -> str:
+    """Return ``docs/service.toml``."""
+    parts = [
+        "# Settings of `voxshelf serve --settings FILE`: what each means, and its default.",
+        "# Written by `make docs` from service/settings.py; a test compares the two.",
+        f"# As environment variables they are {ENVIRONMENT}MIRROR and so on, which go before this file.",
+    ]
+    for field in msgspec.structs.fields(ServiceSettings):
+        text = textwrap.wrap(meaning_of(field.name), 117)
+        required = field.default is msgspec.NODEFAULT
+        line = f"{field.name} = {_toml('s3://public/mirror' if required else field.default)}"
+        parts += ["", *(f"# {each}" for each in text), line if required else f"#{line}"]
+    return "\n".join([*parts, ""])
+
+
+def _toml(value: object) -> str:
+    # But for tables TOML writes values as JSON does.
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{key}" = {_toml(each)}' for key, each in value.items()) + "}"
+    return msgspec.json.encode(value).decode()
+
+
 def _table(codes: dict[str, Code]) -> list[str]:
     rows = [f"| `{code}`{_own_status(code)} | {entry.meaning} | {entry.hint} |" for code, entry in codes.items()]
     return ["| code | meaning | hint |", "| --- | --- | --- |", *rows]
@@ -69,7 +94,7 @@ def _help(name: str) -> str:
     return command.get_help(click.Context(command, info_name=name, parent=top, terminal_width=100))
 
 
-PAGES: Final = {"cli.md": cli_page, "errors.md": errors_page}
+PAGES: Final = {"cli.md": cli_page, "errors.md": errors_page, "service.toml": settings_template}
 """Generated pages by file name."""
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from prometheus_client import start_http_server
 from starlette.exceptions import HTTPException
 
 from corpus.errors import VoxshelfError
 from corpus.stores import Store
 from service import errors
+from service.bucket import Bucket
+from service.cache import Cached
 from service.cors import CrossOrigin
+from service.folder import Folder
+from service.limits import Limits
+from service.metrics import Metrics
+from service.observation import Observed
 from service.reader import Reader
-from service.routes import home, subjects, zarr
+from service.routes import documents, home, operation, subjects, zarr
 from service.settings import ServiceSettings
-from service.upstream import upstream_of
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
@@ -25,15 +33,56 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     SettingsError
         The mirror's URL cannot be used.
     """
-    store = Store(settings.mirror)
     # FastAPI's own pages load scripts from a CDN, which a hospital's network does not reach.
-    app = FastAPI(title="voxshelf", version=version("voxshelf"), docs_url=None, redoc_url=None)
-    app.state.reader = Reader(store, settings.catalog_ttl_s)
-    app.state.upstream = upstream_of(store)
-    app.include_router(home.router)
-    app.include_router(subjects.router)
+    app = FastAPI(
+        title="voxshelf", version=version("voxshelf"), docs_url=None, redoc_url=None, lifespan=_listening_apart
+    )
+    _provide(app, settings)
+    # The byte path first: routes are tried in this order.
     app.router.routes.extend(zarr.routes)
+    for each in (home.router, subjects.router, documents.router, operation.router):
+        app.include_router(each)
+    if not settings.metrics_port:
+        app.include_router(operation.public_metrics)
     app.add_exception_handler(VoxshelfError, errors.on_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)
+    # The last one that is added is the outermost: refusals and preflights are observed too.
+    metrics: Metrics = app.state.metrics
+    app.add_middleware(Limits, settings=settings, metrics=metrics)
     app.add_middleware(CrossOrigin)
+    app.add_middleware(Observed, metrics=metrics, log=settings.access_log)
     return app
+
+
+def _provide(app: FastAPI, settings: ServiceSettings) -> None:
+    """Make what routes are handed."""
+    store = Store(settings.mirror)
+    metrics = Metrics()
+    reader = Reader(store, settings.catalog_ttl_s)
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.reader = reader
+    if store.is_local:
+        # The operating system keeps what was read of a folder.
+        app.state.upstream = Folder(store.url, settings.upstream_timeout_s)
+    else:
+        bucket = Bucket(store.url, settings, metrics)
+        app.state.upstream = Cached(bucket, int(settings.cache_mb * 1e6), settings.cache_ttl_s, metrics)
+        reader.on_publication(lambda _: app.state.upstream.clear())
+    reader.on_publication(lambda catalog: metrics.subjects.set(len(catalog.subjects)))
+
+
+@asynccontextmanager
+async def _listening_apart(app: FastAPI) -> AsyncIterator[None]:
+    """Serve the metrics on a port of their own, where one is set, while the application runs."""
+    settings: ServiceSettings = app.state.settings
+    if not settings.metrics_port:
+        yield
+        return
+    server, thread = start_http_server(settings.metrics_port, settings.host, app.state.metrics.registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

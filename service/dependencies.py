@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import anyio.to_thread
 from starlette.requests import Request
 
 from corpus.catalog import Catalog
@@ -13,8 +12,7 @@ from service.upstream import Upstream
 async def catalog_of(request: Request) -> Catalog:
     """Return the tables; reading them, when they are stale, does not hold up other requests."""
     reader: Reader = request.app.state.reader
-    known = reader.known()
-    return known if known is not None else await anyio.to_thread.run_sync(reader.catalog)
+    return await reader.current()
 
 
 def upstream_of(request: Request) -> Upstream:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from corpus.errors import VoxshelfError
+from corpus.errors import CODES, VoxshelfError
 
 STATUS: Final[dict[str, int]] = {
     "not-found": 404,
@@ -16,8 +17,12 @@ STATUS: Final[dict[str, int]] = {
     "request": 400,
     "request.range": 416,
     "request.licence": 403,
+    "request.precondition": 412,
+    "request.rate": 429,
+    "request.busy": 503,
     "store": 503,
     "store.denied": 502,
+    "store.timeout": 504,
     "layout": 503,
     "settings": 500,
     "source": 500,
@@ -27,6 +32,9 @@ for zeros, and a CT would turn into air without anyone noticing. For the same re
 listed is 410: a notebook may hold it open."""
 
 _RETRY_AFTER_S: Final = 2
+_TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+_INSIDE: Final = frozenset({"store", "layout", "settings", "source"})
+_log = logging.getLogger(__name__)
 
 
 def status_of(error: VoxshelfError) -> int:
@@ -34,16 +42,20 @@ def status_of(error: VoxshelfError) -> int:
     return STATUS.get(error.code, STATUS[error.kind])
 
 
-def answer(error: VoxshelfError) -> Response:
+def answer(error: VoxshelfError, retry_after_s: int = _RETRY_AFTER_S) -> Response:
     """Return the answer to a request that an error ended."""
     status = status_of(error)
     headers = {"Cache-Control": "no-store"}
     if status == 416:
         headers["Content-Range"] = f"bytes */{error.place}"
-    if status in {502, 503}:
-        headers["Retry-After"] = str(_RETRY_AFTER_S)
-    # The place may name the operator's bucket or folder: it is for the log, not for strangers.
-    return JSONResponse({"code": error.code, "message": error.message, "hint": error.hint}, status, headers)
+    if status in _TRY_AGAIN:
+        headers["Retry-After"] = str(retry_after_s)
+    message = error.message
+    if error.kind in _INSIDE:
+        # Place and message may name the operator's bucket or folder: they are for the log, not for strangers.
+        _log.warning("answered %d: %s", status, error)
+        message = CODES[error.code].meaning
+    return JSONResponse({"code": error.code, "message": message, "hint": error.hint}, status, headers)
 
 
 async def on_error(_request: Request, error: Exception) -> Response:

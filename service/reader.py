@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import logging
+import re
 import threading
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
+
+import msgspec
 
 from corpus import layout
 from corpus.catalog import Catalog, Row, read_catalog, read_mirror
-from corpus.errors import NotFoundError, RequestError, VoxshelfError
+from corpus.errors import NotFoundError, RequestError, StoreError, VoxshelfError
 from corpus.licenses import LICENSES, UNKNOWN, License
 from corpus.stores import Store
 
@@ -17,10 +24,45 @@ from corpus.stores import Store
 _OTHER_VERSIONS: Final = frozenset({".zarray", ".zattrs", ".zgroup", ".zmetadata"})
 _DOCUMENTS: Final = _OTHER_VERSIONS | {"zarr.json"}
 _LONGEST_KEY: Final = 512
+_OURS: Final = re.compile(r"[A-Za-z0-9._-]{1,255}(/[A-Za-z0-9._-]{1,255})*")
 _LONGEST_STALE_S: Final = 600.0
 """For how long tables are used that could not be looked at again."""
 
+_PATIENCE_S: Final = 2.0
+_FIRST_PATIENCE_S: Final = 15.0
+
 _log = logging.getLogger(__name__)
+
+
+class Document(msgspec.Struct, frozen=True):
+    """An object of a publication, in memory.
+
+    Attributes
+    ----------
+    data
+        Its bytes.
+    etag
+        Quoted, of the bytes.
+    read
+        When this service read it.
+    """
+
+    data: bytes
+    etag: str
+    read: datetime
+
+
+class _Remembering(Store):
+    """A store that keeps the bytes that were read from it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.documents: dict[str, Document] = {}
+
+    def get(self, key: str) -> bytes:
+        data = super().get(key)
+        self.documents[key] = Document(data, f'"{hashlib.sha256(data).hexdigest()}"', datetime.now(UTC))
+        return data
 
 
 class Reader:
@@ -32,6 +74,11 @@ class Reader:
         The mirror; it need not be published yet.
     ttl_s
         For how long tables are used before ``mirror.json`` is looked at again.
+
+    Attributes
+    ----------
+    documents
+        ``mirror.json`` and the tables in use, by key: all of one publication. Replaced, and never changed.
     """
 
     def __init__(self, store: Store, ttl_s: float) -> None:
@@ -41,6 +88,10 @@ class Reader:
         self._catalog: Catalog | None = None
         self._looked_s = 0.0
         self._read_s = 0.0
+        self._looking: asyncio.Task[Catalog] | None = None
+        self.documents: dict[str, Document] = {}
+        self._announced: Catalog | None = None
+        self._listeners: list[Callable[[Catalog], None]] = []
 
     def catalog(self) -> Catalog:
         """Return the tables of the newest complete publication; may read from the store.
@@ -64,6 +115,40 @@ class Reader:
         finally:
             self._lock.release()
 
+    def on_publication(self, tell: Callable[[Catalog], None]) -> None:
+        """Have a function called, on the event loop, when the tables of another publication come into use."""
+        self._listeners.append(tell)
+
+    async def current(self) -> Catalog:
+        """Return the tables, and hold up nobody.
+
+        A store that is silent costs one reader two seconds, and the tables at hand are used meanwhile.
+
+        Raises
+        ------
+        LayoutError, StoreError
+            As `catalog` does.
+        """
+        catalog = self.known() or await self._looked_at()
+        if catalog is not self._announced:
+            self._announced = catalog
+            for tell in self._listeners:
+                tell(catalog)
+        return catalog
+
+    async def _looked_at(self) -> Catalog:
+        held, looking = self._catalog, self._looking
+        if looking is None or looking.done():
+            looking = self._looking = asyncio.create_task(asyncio.to_thread(self.catalog))
+        elif held is not None:
+            return held
+        await asyncio.wait([looking], timeout=_PATIENCE_S if held is not None else _FIRST_PATIENCE_S)
+        if looking.done():
+            return looking.result()
+        if held is None:
+            raise StoreError("store.timeout", "the tables of the mirror could not be read in time")
+        return held
+
     def known(self) -> Catalog | None:
         """Return the tables at hand if they are fresh, without touching the store."""
         fresh = time.monotonic() - self._looked_s <= self._ttl_s
@@ -73,7 +158,9 @@ class Reader:
         held = self._catalog
         try:
             if held is None or read_mirror(self._store) != held.mirror:
-                held = read_catalog(self._store)
+                remembering = _Remembering(self._store.url)
+                held = read_catalog(remembering)
+                self.documents = remembering.documents
         except VoxshelfError as error:
             # Tables that are being replaced do not match their digests for a moment: the old ones are still true. A
             # mirror that is gone was withdrawn, and a store that stays silent proves nothing for ever.
@@ -109,7 +196,7 @@ def readable_key(catalog: Catalog, subject: str, key: str) -> tuple[str, License
     if not license_.is_known:
         message = "the licence of this subject is unknown, so it is not served"
         raise RequestError("request.licence", message, place=subject)
-    if key.rpartition("/")[2] in _OTHER_VERSIONS:
+    if key.rpartition("/")[2] in _OTHER_VERSIONS or _OURS.fullmatch(key) is None:
         return None
     return f"{layout.store_key(subject)}/{key}", license_
 

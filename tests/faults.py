@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 Fault = str | None
 """None hands the request on; a status such as "503" answers with it; "drop" closes the connection without an answer,
-"cut" in the middle of the body; "stall" says nothing for a while and closes it then."""
+"cut" in the middle of the body; "stall" says nothing for a while and closes it then; "freeze" says nothing until the
+proxy is thawed, and goes on as if nothing had been."""
 STALL_S = 3.0
 _BODY = "<?xml version='1.0'?><Error><Code>{}</Code><Message>injected</Message></Error>"
-_CODES = {"503": "ServiceUnavailable", "500": "InternalError", "429": "TooManyRequests"}
+_CODES = {"403": "AccessDenied", "503": "ServiceUnavailable", "500": "InternalError", "429": "TooManyRequests"}
 
 
 class Proxy:
@@ -25,6 +26,8 @@ class Proxy:
         self.target = urlsplit(target).netloc
         self.plan: Callable[[str, str], Fault] = lambda *_: None
         self.faults: list[tuple[str, str, str]] = []
+        self.asked: list[tuple[str, str, str]] = []
+        self.thawed = threading.Event()
         self._lock = threading.Lock()
         self.url = ""
 
@@ -46,6 +49,10 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.server.proxy  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = proxy.decide(self.command, self.path)
+        proxy.asked.append((self.command, self.path, self.headers.get("Range", "")))
+        if fault == "freeze":
+            proxy.thawed.wait()
+            fault = None
         if fault is not None and fault != "cut":
             self._spoil(fault)
             return
@@ -114,6 +121,7 @@ def proxy_of(target: str) -> Iterator[Proxy]:
     try:
         yield proxy
     finally:
+        proxy.thawed.set()
         server.shutdown()
         thread.join()
         server.server_close()

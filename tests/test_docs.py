@@ -39,8 +39,12 @@ def test_every_route_and_setting_is_documented(tmp_path: Path) -> None:
     routes = {getattr(route, "path", None) for route in app.routes} | set(app.openapi()["paths"])
     routes |= {"/zarr/{store}/{key:path}"}
     assert [route for route in sorted(filter(None, routes)) if f"`{route.replace(':path', '')}`" not in page] == []
+    template = (ROOT / "docs/service.toml").read_text()
     fields = [field.name for field in msgspec.structs.fields(ServiceSettings)]
-    assert [name for name in fields if f"`{name}`" not in page] == []
+    assert re.findall(r"^#?(\w+) = ", template, re.MULTILINE) == fields
+    named = set(re.findall(r"`(\w+_(?:s|mb|prefix|port|requests))`", page))
+    assert named
+    assert named <= set(fields)
 
 
 def test_every_field_of_every_event_is_documented() -> None:

@@ -1,4 +1,4 @@
-"""The landing page, and whether the service is alive."""
+"""The landing page."""
 
 from __future__ import annotations
 
@@ -22,12 +22,6 @@ table{border-collapse:collapse;width:100%}
 td,th{padding:.25rem .75rem .25rem 0;text-align:left;border-bottom:1px solid #ddd}
 pre{background:#f4f4f4;padding:1rem;overflow:auto}a{color:#0645ad}
 """
-
-
-@router.get("/healthz", summary="Is the process alive", tags=["operation"])
-async def alive() -> dict[str, str]:
-    """Answer as long as the process can; says nothing about the mirror."""
-    return {"status": "ok"}
 
 
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)

@@ -2,57 +2,64 @@
 
 from __future__ import annotations
 
-from email.utils import format_datetime
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from corpus import layout
 from corpus.errors import NotFoundError, RequestError, StoreError
 from corpus.licenses import License
+from service.answers import ObjectAnswer, answer_object
 from service.dependencies import catalog_of, upstream_of
-from service.ranges import parse_range
 from service.reader import readable_key
-from service.upstream import Opened, Upstream
+from service.settings import ServiceSettings
+from service.upstream import Method, Upstream
 
 _IMMUTABLE = "public, max-age=31536000, immutable, no-transform"
 # A subject's documents change when a volume that was missing is added; its chunks never do.
 _REVALIDATE = "no-cache, no-transform"
+_ENCODED = (b"%2f", b"%5c", b"%00")
 
 
 async def read_object(request: Request) -> Response:
     """Answer GET and HEAD of one key."""
     raw_path: bytes = request.scope.get("raw_path") or b""
-    if any(code in raw_path.lower() for code in (b"%2f", b"%5c", b"%00")):
+    if b"%" in raw_path and any(code in raw_path.lower() for code in _ENCODED):
         raise RequestError("request.key", "the key holds an encoded slash, backslash or NUL")
-    subject = request.path_params["store"].removesuffix(layout.STORE_SUFFIX)
-    if not request.path_params["store"].endswith(layout.STORE_SUFFIX):
+    store: str = request.path_params["store"]
+    subject = store.removesuffix(layout.STORE_SUFFIX)
+    if subject == store:
         raise NotFoundError("not-found.subject", f"stores are named SUBJECT{layout.STORE_SUFFIX}")
     found = readable_key(await catalog_of(request), subject, request.path_params["key"])
     if found is None:
-        raise NotFoundError("not-found.key", "this is Zarr version 3; there are no keys of version 2")
+        raise NotFoundError("not-found.key", "there are no such keys in these stores, which are of Zarr version 3")
     key, license_ = found
+    return await _answer(request, subject, key, _headers(key, license_))
+
+
+async def _answer(request: Request, subject: str, key: str, headers: dict[str, str]) -> Response:
+    settings: ServiceSettings = request.app.state.settings
     upstream = upstream_of(request)
-    wanted = parse_range(request.headers.get("range")) if request.method == "GET" else None
-    conditions = [request.headers.get("if-none-match"), request.headers.get("if-range")]
-    if any(conditions):
-        # Only browsers and caches send these; for them a look at the object comes first.
-        whole = await upstream.open(key, None, body=False)
-        if _is_unchanged(conditions[0], whole.etag):
-            return Response(status_code=304, headers=_headers(key, whole, license_))
-        if conditions[1] not in {None, whole.etag, format_datetime(whole.modified, usegmt=True)}:
-            wanted = None
+    if request.query_params.get("redirect") == "1":
+        return await _redirect(upstream, key, "HEAD" if request.method == "HEAD" else "GET", headers)
     try:
-        opened = await upstream.open(key, wanted, body=request.method == "GET")
+        if settings.accel_prefix and upstream.path_of(key) is not None:
+            # A look first: nginx would say 404 also where the whole store has vanished.
+            await upstream.open(key, None, body=False)
+            return ObjectAnswer(200, {**headers, "X-Accel-Redirect": f"{settings.accel_prefix}/{quote(key)}"}, b"")
+        return await answer_object(request, upstream, key, headers)
     except NotFoundError:
         await _require_store(upstream, subject)
         raise
-    headers = {**_headers(key, opened, license_), "Content-Length": str(opened.stop - opened.start)}
-    if wanted:
-        headers["Content-Range"] = f"bytes {opened.start}-{opened.stop - 1}/{opened.size}"
-    media_type = "application/json" if key.endswith("/zarr.json") else "application/octet-stream"
-    return StreamingResponse(opened.pieces, 206 if wanted else 200, headers, media_type)
+
+
+async def _redirect(upstream: Upstream, key: str, method: Method, headers: dict[str, str]) -> Response:
+    url = await upstream.presigned(key, method)
+    if url is None:
+        raise RequestError("request.parameter", "redirect: this mirror does not lie on S3")
+    return RedirectResponse(url, 307, {"Link": headers["Link"], "Cache-Control": "no-store"})
 
 
 async def _require_store(upstream: Upstream, subject: str) -> None:
@@ -64,21 +71,13 @@ async def _require_store(upstream: Upstream, subject: str) -> None:
         raise StoreError("store.unreachable", message, place=subject) from error
 
 
-def _headers(key: str, opened: Opened, license_: License) -> dict[str, str]:
+def _headers(key: str, license_: License) -> dict[str, str]:
+    document = key.endswith("/zarr.json")
     return {
-        "ETag": opened.etag,
-        "Last-Modified": format_datetime(opened.modified, usegmt=True),
-        "Accept-Ranges": "bytes",
-        "Cache-Control": _REVALIDATE if key.endswith("/zarr.json") else _IMMUTABLE,
+        "Cache-Control": _REVALIDATE if document else _IMMUTABLE,
+        "Content-Type": "application/json" if document else "application/octet-stream",
         "Link": f'<{license_.url}>; rel="license"',
     }
-
-
-def _is_unchanged(condition: str | None, etag: str) -> bool:
-    if condition is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in condition.split(",")]
-    return etag in tags or "*" in tags
 
 
 routes = [Route("/zarr/{store}/{key:path}", read_object, methods=["GET", "HEAD"])]

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
+
+from tests.conftest import BIN, free_port, wait_until_healthy
 
 
 @pytest.fixture
@@ -11,3 +18,37 @@ def client(served: str) -> Iterator[httpx.Client]:
     """Speaks to a service that runs as a process of its own."""
     with httpx.Client(base_url=served) as http:
         yield http
+
+
+class Service(NamedTuple):
+    """A service with what can be done to a process."""
+
+    base: str
+    process: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+
+
+StartService = Callable[..., AbstractContextManager[Service]]
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> StartService:
+    """Starts `voxshelf serve` with settings in the environment: ``service(mirror, client_requests=3)``."""
+
+    @contextmanager
+    def start(mirror: str | Path, **settings: object) -> Iterator[Service]:
+        port, folder = free_port(), tmp_path_factory.mktemp("service")
+        env = {f"VOXSHELF_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
+        base = f"http://127.0.0.1:{port}"
+        with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+            command = [str(BIN / "voxshelf"), "serve", str(mirror), "--port", str(port)]
+            process = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **env})
+            try:
+                wait_until_healthy(process, f"{base}/healthz", folder / "err")
+                yield Service(base, process, folder / "out", folder / "err")
+            finally:
+                process.kill()
+                process.wait()
+
+    return start

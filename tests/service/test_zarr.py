@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.service.conftest import StartService
+
 SUBJECT = "0001"
 CHUNK = "ct/scale0/ct/c/0/0/0"
 
@@ -206,3 +208,42 @@ def test_a_store_that_cannot_be_read_is_never_taken_for_a_missing_chunk(
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     assert answer.json()["code"] == "store.unreachable"
+
+
+def test_bytes_that_nginx_sends(mirror: Path, service: StartService) -> None:
+    with service(mirror, accel_prefix="/stored") as started:
+        answer = httpx.get(started.base + url(CHUNK))
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["x-accel-redirect"] == f"/stored/subjects/{SUBJECT}.ome.zarr/{CHUNK}"
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert 'rel="license"' in answer.headers["link"]
+        for key, status in (("ct/scale0/ct/c/9/9/9", 404), ("ct//x", 400), (".zgroup", 404)):
+            refused = httpx.get(started.base + url(key))
+            assert refused.status_code == status
+            assert "x-accel-redirect" not in refused.headers
+        assert "x-accel-redirect" not in httpx.get(started.base + url(CHUNK, "9999")).headers
+
+
+def test_a_folder_has_no_presigned_urls(client: httpx.Client) -> None:
+    answer = client.get(url(CHUNK), params={"redirect": "1"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "request.parameter")
+
+
+def test_conditions_of_caches_and_of_readers_that_come_back(client: httpx.Client, chunk: bytes) -> None:
+    headers = client.head(url(CHUNK)).headers
+    etag, date = headers["etag"], headers["last-modified"]
+    assert client.get(url(CHUNK), headers={"If-Modified-Since": date}).status_code == 304
+    since = "Mon, 01 Jan 2001 00:00:00 GMT"
+    assert client.get(url(CHUNK), headers={"If-Modified-Since": since}).content == chunk
+    assert client.get(url(CHUNK), headers={"If-Modified-Since": "yesterday"}).content == chunk
+    assert client.get(url(CHUNK), headers={"If-None-Match": '"other"', "If-Modified-Since": date}).status_code == 200
+    assert client.get(url(CHUNK), headers={"If-None-Match": f'"other", W/{etag}'}).status_code == 304
+    assert client.head(url(CHUNK), headers={"If-None-Match": etag}).status_code == 304
+    assert client.get(url(CHUNK), headers={"If-Match": f'"other", {etag}'}).content == chunk
+    assert client.get(url(CHUNK), headers={"If-Match": "*"}).content == chunk
+    changed = client.get(url(CHUNK), headers={"If-Match": '"other"', "Range": "bytes=0-9"})
+    assert (changed.status_code, changed.json()["code"]) == (412, "request.precondition")
+    dated = client.get(url(CHUNK), headers={"Range": "bytes=0-9", "If-Range": date})
+    assert (dated.status_code, dated.content) == (206, chunk[:10])
+    past = {"Range": f"bytes={len(chunk)}-", "If-Range": '"other"'}
+    assert client.get(url(CHUNK), headers=past).content == chunk

@@ -1,0 +1,120 @@
+"""A small memory of what readers ask for again and again: documents, and the ends of shards, where their index lies.
+
+No Python client keeps a shard's index, so that each region costs another suffix read of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from service.metrics import Metrics
+from service.ranges import ByteRange
+from service.upstream import Method, Opened, Upstream, resolve
+
+_LONGEST_END: Final = 2**16
+_LONGEST_DOCUMENT: Final = 2**20
+_OVERHEAD_BYTES: Final = 500
+"""What an entry takes beside its bytes, roughly."""
+
+
+class _Held(msgspec.Struct, frozen=True):
+    """The end of an object: its bytes from `start` on, none of them where only its size and ETag are known."""
+
+    size: int
+    etag: str
+    modified: datetime
+    start: int
+    data: bytes
+    read_s: float
+
+
+class Cached:
+    """An upstream with a memory. Used by one event loop only, hence without locks.
+
+    Parameters
+    ----------
+    upstream
+        Where objects come from.
+    most_bytes
+        Of all entries together; those that were not used for longest make way.
+    ttl_s
+        For how long an entry is used. It goes at once when an answer from upstream has another ETag.
+    metrics
+        Where hits and misses are counted.
+    """
+
+    def __init__(self, upstream: Upstream, most_bytes: int, ttl_s: float, metrics: Metrics) -> None:
+        self._upstream = upstream
+        self._most_bytes = most_bytes
+        self._ttl_s = ttl_s
+        self._metrics = metrics
+        self._entries: OrderedDict[str, _Held] = OrderedDict()
+        self._bytes = 0
+        self._generation = 0
+
+    async def open(self, key: str, wanted: ByteRange | None, *, body: bool) -> Opened:
+        """Open an object, from memory where its bytes are."""
+        held = self._find(key)
+        if held is not None:
+            start, stop = resolve(wanted, held.size)
+            if not body or start >= held.start:
+                self._metrics.cache.labels("hit").inc()
+                data = held.data[start - held.start : stop - held.start] if body else b""
+                return Opened(held.size, held.etag, held.modified, start, stop, data)
+        generation = self._generation
+        opened = await self._upstream.open(key, wanted, body=body)
+        if generation == self._generation:
+            self._remember(key, opened, held, body=body)
+        return opened
+
+    async def presigned(self, key: str, method: Method) -> str | None:
+        """Return a URL at which anybody gets an object for a while."""
+        return await self._upstream.presigned(key, method)
+
+    def path_of(self, key: str) -> str | None:
+        """Return the local file of an object."""
+        return self._upstream.path_of(key)
+
+    def clear(self) -> None:
+        """Forget all: the mirror was published anew."""
+        self._generation += 1
+        self._entries.clear()
+        self._bytes = 0
+
+    def _find(self, key: str) -> _Held | None:
+        held = self._entries.get(key)
+        if held is None:
+            return None
+        if time.monotonic() - held.read_s > self._ttl_s:
+            self._drop(key)
+            return None
+        self._entries.move_to_end(key)
+        return held
+
+    def _remember(self, key: str, opened: Opened, held: _Held | None, *, body: bool) -> None:
+        if held is not None and held.etag != opened.etag:
+            self._drop(key)
+        start, data = (opened.start, opened.content) if body else (opened.size, b"")
+        longest = _LONGEST_DOCUMENT if key.endswith(".json") else _LONGEST_END
+        if not isinstance(data, bytes | bytearray) or start + len(data) != opened.size or len(data) > longest:
+            return
+        self._metrics.cache.labels("miss").inc()
+        self._drop(key)
+        self._entries[key] = _Held(opened.size, opened.etag, opened.modified, start, bytes(data), time.monotonic())
+        self._bytes += _cost(key, data)
+        while self._bytes > self._most_bytes:
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: str) -> None:
+        held = self._entries.pop(key, None)
+        if held is not None:
+            self._bytes -= _cost(key, held.data)
+
+
+def _cost(key: str, data: bytes | bytearray) -> int:
+    return len(key) + len(data) + _OVERHEAD_BYTES

@@ -1,0 +1,143 @@
+"""What happened to each request: its id, a line in the access log, its counters, and a plain answer to what is a bug.
+
+A plain ASGI middleware, because the framework's base class for middleware puts every piece of a body through a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import re
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.cors import HEADERS
+from service.metrics import Metrics
+
+ACCESS_LOG: Final = "voxshelf.access"
+"""Logger of the lines, each of them a JSON object."""
+
+_PROCESS: Final = secrets.token_hex(6).encode()
+_numbers: Final = itertools.count(1)
+_LOG_EVERY_S: Final = 0.1
+_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_LONGEST_PATH: Final = 600
+_log = logging.getLogger(__name__)
+_access = logging.getLogger(ACCESS_LOG)
+_bug: Final = {"code": "unexpected", "message": "the service has a bug", "hint": "Please report the request id."}
+
+
+class _Line(msgspec.Struct):
+    """A line of the access log. Neither query nor headers: they may hold what is secret."""
+
+    time: str
+    id: str
+    client: str
+    method: str
+    path: str
+    status: int
+    sent: int
+    complete: bool
+    ms: float
+
+
+class Observed:
+    """Observes requests.
+
+    Parameters
+    ----------
+    app
+        The application behind.
+    metrics
+        The counters.
+    log
+        Whether each request is logged.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, log: bool) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._lines = _Lines() if log else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            if self._lines is not None:
+                self._lines.write()  # the application has ended
+            return
+        started = time.perf_counter()
+        name = _id_of(scope)
+        status, sent, complete = 0, 0, False
+
+        async def counting(message: Message) -> None:
+            nonlocal status, sent, complete
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", name)]
+            else:
+                sent += len(message.get("body", b""))
+                complete = not message.get("more_body", False)
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, counting)
+        except Exception:  # noqa: BLE001  # a bug must not cost the reader an answer, nor the log its line
+            _log.exception("request %s", name.decode())
+            if not status:
+                await JSONResponse(_bug, 500, {**HEADERS, "Cache-Control": "no-store"})(scope, receive, counting)
+        finally:
+            self._metrics.in_flight.dec()
+            seconds = time.perf_counter() - started
+            self._metrics.answered(_route_of(scope), scope["method"], status, sent, seconds)
+            if self._lines is not None:
+                client = scope["client"][0] if scope.get("client") else ""
+                request = (client, scope["method"], scope["path"][:_LONGEST_PATH])
+                self._lines.add(
+                    _Line(_now(), name.decode(), *request, status, sent, complete, round(seconds * 1000, 2))
+                )
+
+
+class _Lines:
+    """Lines of the access log on their way: several at once, since writing one costs as much as a small range."""
+
+    def __init__(self) -> None:
+        self._waiting: list[bytes] = []
+        self._encoder = msgspec.json.Encoder()
+
+    def add(self, line: _Line) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(_LOG_EVERY_S, self.write)
+        self._waiting.append(self._encoder.encode(line))
+
+    def write(self) -> None:
+        lines, self._waiting = self._waiting, []
+        if lines:
+            _access.info("%s", b"\n".join(lines).decode())
+
+
+def _id_of(scope: Scope) -> bytes:
+    """Return the id that a proxy gave the request, or a new one."""
+    for header, value in scope["headers"]:
+        if header == b"x-request-id" and _ID.fullmatch(value):
+            return bytes(value)
+    return b"%s-%x" % (_PROCESS, next(_numbers))
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the route's pattern: a label per path would be one per subject and chunk."""
+    if scope["path"].startswith("/zarr/"):
+        return "/zarr/{store}/{key}"
+    return getattr(scope.get("route"), "path", "none")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
