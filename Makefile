@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory bench-pieces clean
+.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory bench-sizes bench-pieces clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-convert: .venv/.synced  ## a full CT, PET and organs map: voxshelf beside 
 
 bench-scale: .venv/.synced  ## 100 small subjects in this process, with one worker and with two
 	$(BIN)/python -m bench.scale
+
+bench-sizes: .venv/.synced  ## what a corpus takes as .nii.gz and as a mirror: make bench-sizes CORPUS=folder
+	$(BIN)/python -m bench.sizes $(CORPUS)
 
 bench-memory: .venv/.synced  ## peak memory: what it grows by when a volume doubles, and what was planned
 	$(BIN)/python -m bench.memory
