@@ -35,9 +35,8 @@ def main() -> None:
         subprocess.run(convert, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         rows = {subject: row(outcome) for subject, outcome in completed_subjects(Store(folder)).items()}
     rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
-    print(
-        f"{'kB':8}{'.nii.gz':>10}{'level 0':>10}{'others':>10}{'metadata':>10}{'stored':>10}   of .nii.gz: level 0, stored"
-    )
+    titles = "".join(f"{title:>10}" for title in (".nii.gz", "level 0", "others", "metadata", "stored"))
+    print(f"{'kB':8}{titles}   of .nii.gz: level 0, stored")
     for subject, (source, finest, others, metadata) in rows.items():
         stored = finest + others + metadata
         figures = "".join(f"{size / 1e3:10.0f}" for size in (source, finest, others, metadata, stored))
