@@ -26,13 +26,12 @@ from isal import igzip
 from numcodecs import blosc
 from zarr.codecs import BloscCodec
 
-from converter import codec
 from converter.phantom import nifti_bytes, subject_volumes
 from converter.pyramid import downsample
 from converter.readback import ReadBack
 from converter.shards import ShardWriter
 from converter.statistics import IntensityStatistics, LabelStatistics
-from corpus import chunking
+from corpus import chunking, codec
 from corpus.geometry import Grid, Triple, Voxels
 from corpus.models import CodecChoice, Level
 

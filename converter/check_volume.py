@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from converter import codec
+from corpus import codec
 from converter.cast import LABEL_ROUNDING
 from converter.check_subject import broken, check_bytes, check_rows
 from converter.pack import open_volume
 from converter.pyramid import downsample
 from converter.reader import Mirror, Volume, grid_of
-from converter.shards import ABSENT
+from corpus.shards import ABSENT
 from converter.source import SourceFile
 from converter.statistics import IntensityStatistics, LabelStatistics
 from corpus import layout

@@ -16,8 +16,9 @@ from nibabel.processing import resample_from_to
 
 from converter.convert import ConvertSettings, convert
 from converter.corpusfile import read_corpus
-from converter.export import Cut, export
+from converter.export import export
 from converter.reader import Mirror
+from corpus.cutouts import Cut
 
 ORDERS = ["RAS", "LAS", "LPS", "LPI", "RPI", "ALS", "AIR", "PIR", "PSR", "LIA", "IPL", "SAL"]
 REAL = Path(__file__).parents[3] / "shared" / "data" / "odd" / "orientations"
