@@ -77,12 +77,17 @@ def slice_at_mm(grid: Grid, plane: str, position_mm: float) -> int:
     return int(np.rint(middle[axis] + offset))
 
 
-def nearest(voxels: Voxels, grid: Grid, points: Points) -> Voxels:
-    """Return the voxel that holds each point; 0 outside the volume."""
+def voxels_at(grid: Grid, points: Points) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the voxel that holds each point, as its place in the raveled array, and whether there is one."""
     index = np.rint(grid.to_index_zyx(points)).astype(np.int64)
-    held = np.all((index >= 0) & (index < voxels.shape), axis=-1)
-    z, y, x = np.moveaxis(np.where(held[..., None], index, 0), -1, 0)
-    return np.where(held, voxels[z, y, x], 0)
+    held = np.all((index >= 0) & (index < grid.shape_zyx), axis=-1)
+    z, y, x = np.moveaxis(index, -1, 0)
+    return (z * grid.shape_zyx[1] + y) * grid.shape_zyx[2] + x, held
+
+
+def picked(voxels: Voxels, place: NDArray[np.int64], held: NDArray[np.bool_]) -> Voxels:
+    """Return the values of the voxels that `voxels_at` found; 0 outside the volume."""
+    return np.where(held, voxels.ravel()[np.where(held, place, 0)], 0)
 
 
 def linear(voxels: Voxels, index: Numbers, outside: float) -> Numbers:
@@ -92,12 +97,12 @@ def linear(voxels: Voxels, index: Numbers, outside: float) -> Numbers:
     index = np.clip(index, 0, shape - 1)
     low = np.minimum(np.floor(index).astype(np.int64), np.maximum(shape - 2, 0))
     part = np.moveaxis(index - low, -1, 0)
-    # Steps to the next voxel in the raveled array; none along an axis of one voxel.
+    # Steps to the next voxel in the raveled array.
     steps = np.array([shape[1] * shape[2], shape[2], 1])
-    place, steps = low @ steps, np.where(shape > 1, steps, 0)
+    place = low @ steps
     flat = voxels.ravel()
     total = np.zeros(index.shape[:-1])
-    for corner in np.ndindex(2, 2, 2):
+    for corner in np.ndindex(*np.minimum(shape, 2).tolist()):
         weight = np.ones(1)
         for up, fraction in zip(corner, part, strict=True):
             weight = weight * (fraction if up else 1 - fraction)

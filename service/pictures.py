@@ -20,10 +20,11 @@ from corpus.picture import (
     grey,
     hot,
     linear,
-    nearest,
+    picked,
     slice_at_mm,
     slice_points,
     tinted,
+    voxels_at,
 )
 from corpus.regions import Box
 from service.pool import Pool
@@ -191,7 +192,7 @@ def _drawn(
 def _overlaid(
     picture: Pixels, voxels: Voxels, grid: Grid, points: Points, values: frozenset[int], opacity: float
 ) -> Pixels:
-    labels = nearest(voxels, grid, points)
+    labels = picked(voxels, *voxels_at(grid, points))
     if values:
         labels = np.where(np.isin(labels, list(values)), labels, 0)
     return tinted(picture, labels, opacity)
@@ -203,8 +204,11 @@ def _fine_enough(volume: StoredVolume, points: Points) -> StoredArray:
     ends = points[-1, -1] - points[0, 0]
     # A pixel is a square: its side follows from the diagonal.
     pixel_mm = float(np.linalg.norm(ends)) / max(1.0, float(np.hypot(rows - 1, columns - 1)))
+    finest = volume.arrays[0].level.grid.spacing_mm_zyx
     for array in reversed(volume.arrays):
-        if max(sorted(array.level.grid.spacing_mm_zyx)[:2]) <= pixel_mm * 1.001:
+        spacing = zip(array.level.grid.spacing_mm_zyx, finest, strict=True)
+        # Thick slices are halved later than the plane is: only an axis that is coarser than at first can be too coarse.
+        if all(mm <= 1.001 * max(pixel_mm, at_first) for mm, at_first in spacing):
             return array
     return volume.arrays[0]
 
