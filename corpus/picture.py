@@ -24,6 +24,9 @@ type Points = NDArray[np.float64]
 PLANES: Final = {"sagittal": 0, "coronal": 1, "axial": 2}
 """The world axis that a plane is perpendicular to."""
 
+_CENTRE: Final = 0.501
+"""Where a pixel is looked up: not amid it, which may be amid two voxels, so that the voxel order would decide."""
+
 CT_WINDOWS_HU: Final = {
     "soft": (-160.0, 240.0),
     "lung": (-1350.0, 150.0),
@@ -61,9 +64,9 @@ def slice_points(grid: Grid, plane: str, index: int, side_pixels: int) -> Points
     places = np.empty((*shape, 3))
     places[..., grid.world_axes.index(across)] = index
     for number, axis in enumerate((row_axis, column_axis)):
-        place = (np.arange(shape[number]) + 0.5) / shape[number] * grid.shape_zyx[axis] - 0.5
+        place = (np.arange(shape[number]) + _CENTRE) / shape[number] * grid.shape_zyx[axis] - 0.5
         # Along rows and columns the world coordinate falls.
-        falling = place[::-1] if grid.signs[axis] > 0 else place
+        falling = grid.shape_zyx[axis] - 1 - place if grid.signs[axis] > 0 else place
         places[..., axis] = falling[:, None] if number == 0 else falling
     return grid.to_world_mm(places)
 

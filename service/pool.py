@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 
 from corpus.errors import StoreError
 
-_WAIT_S: Final = 30.0
 _HELD_BYTES: Final = 2**22
 """An answer of up to so many bytes is decoded whole before its status is sent, so that damage is an error with a code.
 A longer one breaks off where the damage is."""
@@ -32,9 +31,12 @@ class Pool:
         How many jobs run at once.
     answers
         How many answers may be under way at once.
+    wait_s
+        How long another one waits for its turn.
     """
 
-    def __init__(self, threads: int, answers: int) -> None:
+    def __init__(self, threads: int, answers: int, wait_s: float = 30.0) -> None:
+        self._wait_s = wait_s
         self._threads = anyio.CapacityLimiter(threads)
         self._answers = anyio.Semaphore(answers)
 
@@ -53,10 +55,10 @@ class Pool:
         StoreError
             None of the others came to an end in time.
         """
-        with anyio.move_on_after(_WAIT_S) as waiting:
+        with anyio.move_on_after(self._wait_s) as waiting:
             await self._answers.acquire()
         if waiting.cancelled_caught:
-            raise StoreError("store.busy", f"no answer ended within {_WAIT_S:.0f} s")
+            raise StoreError("store.busy", f"no answer ended within {self._wait_s:g} s")
         try:
             yield
         finally:
