@@ -9,14 +9,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from corpus.cutouts import Cut
 from corpus.errors import RequestError
 from corpus.regions import Box
+from service.formats import Format
 
 _SIX = "six numbers with commas between"
 
 
-class CutQuery(BaseModel):
-    """Which part of a volume is wanted; without a region, all of the level."""
+class DataQuery(BaseModel):
+    """What every route that decodes takes. What none takes is refused: ``lable=liver``, ignored, would give it all."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
+
+    acknowledge: Annotated[
+        list[str], Field(max_length=20, description="SPDX ids of licences that are accepted.", examples=[["CC-BY-4.0"]])
+    ] = []  # pydantic copies it
+
+
+class CutQuery(DataQuery):
+    """Which part of a volume is wanted; without a region, all of the level."""
 
     level: Annotated[int, Field(ge=0, le=99, description="Of the pyramid; 0 is full resolution.")] = 0
     label: Annotated[
@@ -42,6 +51,8 @@ class CutQuery(BaseModel):
             examples=["0,0,0,16,128,128"],
         ),
     ] = None
+
+    format: Annotated[Format | None, Field(description="What it comes as; nii.gz if not given.")] = None
 
     def cut(self) -> Cut:
         """Return what is meant.

@@ -25,7 +25,6 @@ from service.voxels import VoxelReader
 router = APIRouter(prefix="/v1/subjects/{subject}/{volume}", tags=["data"])
 
 CutDep = Annotated[CutQuery, Query()]
-FormatDep = Annotated[Format, Query(alias="format", description="What it comes as.")]
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -55,21 +54,15 @@ class Part(msgspec.Struct, frozen=True):
 
 @router.head("/cutout", include_in_schema=False)
 @router.get("/cutout", summary="A part of a volume", response_class=Response)
-async def cutout(  # what FastAPI hands in
-    request: Request,
-    catalog: CatalogDep,
-    grant: GrantDep,
-    subject: str,
-    volume: str,
-    query: CutDep,
-    format_: FormatDep = Format.NII_GZ,
+async def cutout(
+    request: Request, catalog: CatalogDep, grant: GrantDep, subject: str, volume: str, query: CutDep
 ) -> Response:
     """Return the voxels around a label, in a box, or all of a level, as NIfTI, NumPy array or bare numbers.
 
     Stored numbers, not rescaled ones: slope and intercept are in the NIfTI header, and in ``X-Voxshelf-Slope`` and
     ``X-Voxshelf-Inter`` for the others. The affine is that of the cut-out.
     """
-    row, cut = catalog.volume(subject, volume), query.cut()
+    row, cut, format_ = catalog.volume(subject, volume), query.cut(), query.format or Format.NII_GZ
     etag = etag_of(row, catalog.regions.get(subject), cut, format_)
     headers = {**grant.headers(REVALIDATE), "ETag": etag}
     if is_unchanged(request, etag):
@@ -93,7 +86,7 @@ async def cutout(  # what FastAPI hands in
 
 @router.head("/cutout.{extension}", include_in_schema=False)
 @router.get("/cutout.{extension}", summary="A part of a volume, named as a file", response_class=Response)
-async def cutout_file(  # what FastAPI hands in
+async def cutout_file(
     request: Request,
     catalog: CatalogDep,
     grant: GrantDep,
@@ -103,7 +96,10 @@ async def cutout_file(  # what FastAPI hands in
     query: CutDep,
 ) -> Response:
     """Return the same as ``cutout``, for tools that tell a format by the name's end."""
-    return await cutout(request, catalog, grant, subject, volume, query, extension)
+    if query.format not in {None, extension}:
+        raise RequestError("request.parameter", f"format={query.format} of a file that ends in .{extension}")
+    query.format = extension
+    return await cutout(request, catalog, grant, subject, volume, query)
 
 
 async def _parts(header: bytes, reader: VoxelReader, part: Part) -> AsyncGenerator[Buffer]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from corpus.catalog import Catalog
 from corpus.errors import RequestError
@@ -14,6 +14,7 @@ from corpus.picture import CT_WINDOWS_HU, PLANES
 from service.access import Grant
 from service.conditions import REVALIDATE, etag_of, is_unchanged
 from service.dependencies import CatalogDep, GrantDep, pool_of, upstream_of
+from service.parameters import DataQuery
 from service.pictures import View, draw, values_of
 from service.volumes import is_label, read_volume
 from service.voxels import VoxelReader
@@ -24,7 +25,7 @@ _PLANE = f"^({'|'.join(PLANES)})$"
 _PRESET = f"^({'|'.join(CT_WINDOWS_HU)})$"
 
 
-class SliceQuery(BaseModel):
+class SliceQuery(DataQuery):
     """Which slice, and how it is shown."""
 
     plane: Annotated[str, Field(pattern=_PLANE, description="axial, coronal or sagittal.")] = "axial"

@@ -173,6 +173,8 @@ def test_the_same_cut_out_is_not_sent_again_and_another_one_has_another_tag(orde
         ("0001/ct/cutout?margin_mm=inf", 422, None),
         ("0001/ct/cutout?level=-1", 422, None),
         ("0001/ct/cutout.mha", 422, None),
+        ("0001/ct/cutout?lable=liver", 422, None),
+        ("0001/ct/cutout.npy?format=raw", None, "request.parameter"),
     ],
 )
 def test_what_cannot_be_given(orders_client: httpx.Client, path: str, status: int | None, code: str | None) -> None:

@@ -150,6 +150,7 @@ def test_an_unchanged_picture_is_not_drawn_again(client: httpx.Client) -> None:
         ("0001/ct/slice.png?window=5,5", None),
         ("0001/ct/slice.png?window=1", None),
         ("0001/pet/slice.png?preset=lung", None),
+        ("0001/ct/slice.png?planes=coronal", 422),
         ("0001/mr/thumbnail.png", 404),
     ],
 )
