@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from corpus import codec, layout
 from corpus.errors import LayoutError, NotFoundError, RequestError, StoreError
 from corpus.geometry import Triple, Voxels
-from corpus.models import SubjectOutcome
+from corpus.outcomes import SubjectOutcome
 from corpus.regions import Box
 from corpus.shards import ABSENT, Piece, index_bytes, pieces, read_index
 from service.pool import Pool
