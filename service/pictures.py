@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from corpus.catalog import Catalog
+from corpus.catalog import Catalog, Row
+from corpus.cutouts import grid_of
 from corpus.errors import RequestError
 from corpus.geometry import Grid, Voxels
 from corpus.picture import (
@@ -92,12 +93,12 @@ async def draw(
     Raises
     ------
     RequestError
-        There is no such slice.
+        There is no such slice, or a label map lies so far across it that too much of it would be read.
     LayoutError, StoreError
         Voxels are damaged, or cannot be read.
     """
     grid = volume.array(0).level.grid
-    index = slice_of(grid, view)
+    index = _slice_of(grid, view)
     points = await pool.run(slice_points, grid, view.plane, index, view.size)
     if volume.is_label:
         picture: Pixels = np.zeros((*points.shape[:2], 3), dtype=np.uint8)
@@ -115,14 +116,21 @@ async def draw(
     return await pool.run(_png, picture)
 
 
-def slice_of(grid: Grid, view: View) -> int:
-    """Return the slice that is meant, in level-0 voxels along the array axis of the plane.
+def require_view(row: Row, view: View) -> None:
+    """Check that there is such a picture of a volume, without reading of it more than its row of the tables.
 
     Raises
     ------
     RequestError
-        The volume does not have it.
+        The volume does not have the slice, or the preset is of CT and the volume is none.
     """
+    _slice_of(grid_of(row), view)
+    if view.preset is not None and row["volume"] != "ct":
+        raise RequestError("request.parameter", f"preset={view.preset} is a window of CT; give window=low,high")
+
+
+def _slice_of(grid: Grid, view: View) -> int:
+    """Return the slice that is meant, in level-0 voxels along the array axis of the plane."""
     count = grid.shape_zyx[grid.world_axes.index(PLANES[view.plane])]
     index = count // 2 if view.index is None else view.index
     if view.mm is not None:
@@ -132,20 +140,12 @@ def slice_of(grid: Grid, view: View) -> int:
     return index
 
 
-def window_of(volume: StoredVolume, view: View) -> tuple[float, float]:
-    """Return which physical values are black and white.
-
-    Raises
-    ------
-    RequestError
-        The preset is for CT.
-    """
+def _window_of(volume: StoredVolume, view: View) -> tuple[float, float]:
+    """Return which physical values are black and white."""
     if view.window is not None:
         return view.window
     if volume.row["volume"] == "ct":
         return CT_WINDOWS_HU[view.preset or "soft"]
-    if view.preset is not None:
-        raise RequestError("request.parameter", f"preset={view.preset} is a window of CT; give window=low,high")
     first, last = volume.window or (0.0, 1.0)
     low, high = (number * volume.scaling.slope + volume.scaling.inter for number in (first, last))
     return min(low, high), max(low, high)
@@ -176,7 +176,7 @@ async def _base(
     start[axis] = index // level.factors_zyx[axis]
     stop[axis] = start[axis] + 1
     voxels = await reader.read(array, Box.of(start, stop))
-    return await pool.run(_drawn, volume, voxels, level.grid, points, axis, window_of(volume, view))
+    return await pool.run(_drawn, volume, voxels, level.grid, points, axis, _window_of(volume, view))
 
 
 def _drawn(

@@ -6,6 +6,7 @@ voxels, so that their number bounds the memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -15,7 +16,9 @@ import anyio.to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from corpus.errors import StoreError
+from corpus.errors import StoreError, VoxshelfError
+
+_log = logging.getLogger(__name__)
 
 _HELD_BYTES: Final = 2**22
 """An answer of up to so many bytes is decoded whole before its status is sent, so that damage is an error with a code.
@@ -102,6 +105,10 @@ class DecodedResponse(StreamingResponse):
         """Answer one request."""
         try:
             await super().__call__(scope, receive, send)
+        except VoxshelfError as error:
+            # The status is long gone. Without its last message the server closes the connection, so that every client
+            # sees a cut transfer; a proper end would be taken for the whole.
+            _log.error("an answer was cut: %s", error)  # the error says all of it
         finally:
             with anyio.CancelScope(shield=True):
                 await self.body_iterator.aclose()

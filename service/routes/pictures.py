@@ -15,7 +15,7 @@ from service.access import Grant
 from service.conditions import REVALIDATE, etag_of, is_unchanged
 from service.dependencies import CatalogDep, GrantDep, pool_of, upstream_of
 from service.parameters import DataQuery
-from service.pictures import View, draw, values_of
+from service.pictures import View, draw, require_view, values_of
 from service.volumes import is_label, read_volume
 from service.voxels import VoxelReader
 
@@ -102,6 +102,7 @@ async def _picture(
     rows = [catalog.volume(subject, family) for family in families or values]
     if strange := [each["volume"] for each in rows if not is_label(each)]:
         raise RequestError("request.parameter", f"overlay={strange[0]} is no label map")
+    require_view(row, view)
     etag = etag_of(row, rows, view, sorted(values))
     headers = {**grant.headers(REVALIDATE), "ETag": etag}
     if is_unchanged(request, etag):

@@ -158,3 +158,4 @@ def test_what_cannot_be_drawn(client: httpx.Client, path: str, status: int | Non
     answer = client.get(f"/v1/subjects/{path}")
     assert answer.status_code in {400, 404, 422}
     assert status in {None, answer.status_code}
+    assert client.head(f"/v1/subjects/{path}").status_code == answer.status_code

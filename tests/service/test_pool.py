@@ -77,6 +77,15 @@ async def test_what_goes_wrong_early_is_raised_before_the_status_is_sent(after: 
 
 async def test_what_goes_wrong_late_ends_the_answer_without_its_end() -> None:
     pool = Pool(1, 1, 0.05)
+    response = DecodedResponse(await pool.begun(Source(9, LayoutError("layout.voxels", "damaged")).pieces()))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await response({"type": "http", "method": "GET"}, anyio.sleep_forever, send)  # type: ignore[arg-type]  # never asked
+    assert [message.get("more_body") for message in sent] == [None, *[True] * 9], "no last message: the server hangs up"
+    assert await is_free(pool)
     begun = await pool.begun(Source(9, LayoutError("layout.voxels", "damaged")).pieces())
     got = [await anext(begun) for _ in range(9)]
     with pytest.raises(LayoutError):
