@@ -149,7 +149,7 @@ class VoxelReader:
     async def _bytes(self, key: str, etag: str, start: int, stop: int) -> bytes:
         part = await read_object(self._upstream, key, ByteRange(start, stop - 1))
         if part.etag != etag:
-            raise StoreError("store.unreachable", "the object changed while it was read", place=key)
+            raise StoreError("store.changed", "the object changed while it was read", place=key)
         return part.data
 
 
