@@ -26,12 +26,12 @@ from isal import igzip
 from numcodecs import blosc
 from zarr.codecs import BloscCodec
 
-from converter import codec
 from converter.phantom import nifti_bytes, subject_volumes
 from converter.pyramid import downsample
 from converter.readback import ReadBack
 from converter.shards import ShardWriter
 from converter.statistics import IntensityStatistics, LabelStatistics
+from converter.trial import Trial
 from corpus import chunking
 from corpus.geometry import Grid, Triple, Voxels
 from corpus.models import CodecChoice, Level
@@ -99,7 +99,7 @@ def by_shards(array: Voxels, level: Level, put: Callable[[str, bytes], None]) ->
         put(key, data)
 
     with ThreadPoolExecutor(2) as pool:
-        writer = ShardWriter(level, "int16", keep, pool, codec.Trial())
+        writer = ShardWriter(level, "int16", keep, pool, Trial())
         for z in range(0, len(array), 16):
             writer.write(array[z : z + 16])
         writer.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from corpus.errors import SourceError
 from corpus.geometry import Voxels
 from corpus.models import Scaling
+from corpus.originals import undo_label_scaling
 
 _LABEL_TYPES: Final = ("uint8", "uint16", "uint32")
 LABEL_ROUNDING: Final = 1e-3
@@ -132,9 +133,3 @@ class Cast:
 
 def _bits(array: Voxels) -> Voxels:
     return array.view(f"u{array.itemsize}")
-
-
-def undo_label_scaling(labels: Voxels, dtype: np.dtype[Any], scaling: Scaling) -> Voxels:
-    """Return label values as the source stored them: the inverse of its slope and inter, in its type."""
-    raw = (labels.astype(np.float64) - scaling.inter) / scaling.slope
-    return (np.rint(raw) if dtype.kind in "iu" else raw).astype(dtype)

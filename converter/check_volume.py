@@ -9,21 +9,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from converter import codec
 from converter.cast import LABEL_ROUNDING
 from converter.check_subject import broken, check_bytes, check_rows
 from converter.pack import open_volume
 from converter.pyramid import downsample
-from converter.reader import Mirror, Volume, grid_of
-from converter.shards import ABSENT
+from converter.reader import Mirror, Volume
 from converter.source import SourceFile
 from converter.statistics import IntensityStatistics, LabelStatistics
-from corpus import layout
+from corpus import codec, layout
 from corpus.catalog import region_row
+from corpus.cutouts import grid_of
 from corpus.errors import LayoutError
 from corpus.findings import Finding
 from corpus.geometry import Triple, Voxels
 from corpus.outcomes import ObjectRecord
+from corpus.shards import ABSENT
 
 _SLICES: Final = 64
 _CRC_BYTES: Final = 4

@@ -21,8 +21,8 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
-from converter.codec import block_bytes
 from corpus import layout, ome
+from corpus.codec import block_bytes
 
 if TYPE_CHECKING:
     from corpus.findings import Finding

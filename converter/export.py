@@ -14,38 +14,14 @@ from isal.igzip import IGzipFile
 
 from converter import nifti
 from converter.reader import Mirror, Volume
+from corpus.cutouts import Cut, box_of_cut
 from corpus.errors import LayoutError, SettingsError, StoreError, VoxshelfError
-from corpus.geometry import Affine, Grid, Triple, Voxels
-from corpus.regions import Bounds, Box, box_of_mm
+from corpus.geometry import Affine, Grid, Voxels
+from corpus.nifti_header import fresh_header
+from corpus.regions import Box
 
 if TYPE_CHECKING:
     import xarray as xr
-
-
-class Cut(msgspec.Struct, frozen=True):
-    """Which part of a volume to export.
-
-    Attributes
-    ----------
-    level
-        Of the pyramid; 0 is full resolution.
-    label
-        Only the surroundings of this label: all voxels that it reaches into, on whichever grid the volume has.
-    margin_mm
-        Around the label.
-    bbox_mm_ras
-        Only the voxels of the level whose centres lie in this world box: x0, y0, z0, x1, y1, z1.
-    """
-
-    level: int = 0
-    label: str | None = None
-    margin_mm: float = 0.0
-    bbox_mm_ras: Bounds | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the whole volume at full resolution is meant."""
-        return self.level == 0 and self.label is None and self.bbox_mm_ras is None
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -109,7 +85,7 @@ def export(
         raise SettingsError("settings.option", "the file must end in .nii or .nii.gz", place=str(out))
     if not out.parent.is_dir():
         raise SettingsError("settings.option", "there is no such folder for the file", place=str(out.parent))
-    if cut.label is not None and cut.bbox_mm_ras is not None:
+    if cut.regions > 1:
         raise SettingsError("settings.option", "give either a label or a box", place="--label, --bbox-mm")
     volume = mirror.volume(subject, name)
     if cut.is_whole:
@@ -140,12 +116,12 @@ def _export_whole(mirror: Mirror, volume: Volume, out: Path, listen: Listener) -
 def _export_part(mirror: Mirror, volume: Volume, out: Path, cut: Cut, listen: Listener) -> Exported:
     mirror.require_shards(volume, cut.level)
     array, grid, factors = mirror.level(volume, cut.level)
-    box = _box(mirror, volume, cut, grid, factors)
+    box = box_of_cut(cut, mirror.catalog, volume.row, grid, factors)
     part = grid.cropped(box.start_zyx, box.stop_zyx)
     dtype = array.dtype.name
 
     def pieces() -> Iterator[bytes]:
-        yield nifti.fresh_header(part, dtype, volume.scaling, volume.header)
+        yield fresh_header(part, dtype, volume.scaling, volume.header)
         for slab in _counted(_slabs(array, box), part, listen):
             yield slab.tobytes()
 
@@ -169,15 +145,6 @@ def _counted(slabs: Iterator[Voxels], grid: Grid, listen: Listener) -> Iterator[
         yield slab
         done += slab.size
         listen(done, total)
-
-
-def _box(mirror: Mirror, volume: Volume, cut: Cut, grid: Grid, factors_zyx: Triple) -> Box:
-    if cut.label is not None:
-        fine = mirror.box_of_label(volume.row["subject"], cut.label, cut.margin_mm, volume)
-        return fine.at_level(factors_zyx).clipped(grid.shape_zyx)
-    if cut.bbox_mm_ras is not None:
-        return box_of_mm(cut.bbox_mm_ras, grid)
-    return Box.whole(grid)
 
 
 def _write(out: Path, parts: Iterable[bytes], place: str) -> None:

@@ -142,28 +142,6 @@ def describe_stored(header: VolumeHeader, grid: Grid, dtype: str, scaling: Scali
     return bytes(parsed.binaryblock) + rest
 
 
-def fresh_header(grid: Grid, dtype: str, scaling: Scaling, like: bytes) -> bytes:
-    """Return a complete NIfTI-1 header (352 bytes) for a volume that was cut out of a stored one.
-
-    Parameters
-    ----------
-    grid, dtype, scaling
-        Of the cut-out.
-    like
-        Header bytes of the stored volume, for its description and intent.
-    """
-    parent = _parse(like, "header")
-    header = Nifti1Header(endianness="<")
-    header.set_data_dtype(np.dtype(dtype))
-    _set_geometry(header, grid)
-    header.set_xyzt_units("mm")
-    header["scl_slope"], header["scl_inter"] = scaling.slope, scaling.inter
-    for field in ("descrip", "intent_code", "intent_name"):
-        header[field] = parent[field]
-    header["vox_offset"], header["magic"] = 352, b"n+1"
-    return bytes(header.binaryblock) + b"\0\0\0\0"
-
-
 def _swapped_extensions(rest: bytes) -> bytes:
     """Return what follows a big-endian header with the size and code of each extension in little-endian."""
     swapped, at = bytearray(rest), 4
@@ -272,14 +250,3 @@ def _set_geometry(header: Header, grid: Grid) -> None:
     # A qform cannot hold shear: strip it there, the sform keeps it and is read first.
     header.set_qform(np.array(grid.affine), code=1, strip_shears=True)
     header.set_sform(np.array(grid.affine), code=1)
-
-
-def trimmed(raw: bytes) -> bytes:
-    """Return header bytes without an empty extension flag, as NIfTI-Zarr stores them."""
-    size = int.from_bytes(raw[:4], "little")
-    return raw[:size] if len(raw) == size + 4 and not any(raw[size:]) else raw
-
-
-def padded(header: bytes) -> bytes:
-    """Return header bytes as they stand in a file: the inverse of `trimmed`."""
-    return header + b"\0\0\0\0" if len(header) == int.from_bytes(header[:4], "little") else header

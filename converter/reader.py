@@ -7,18 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import numpy as np
 import xarray as xr
 
 from converter import nifti
-from converter.cast import undo_label_scaling
 from corpus import layout
 from corpus.catalog import Catalog, Row, read_catalog
 from corpus.errors import LayoutError, NotFoundError
-from corpus.geometry import Grid, Reorder, Triple, Voxels, reorder_onto
+from corpus.geometry import Grid, Reorder, Triple, Voxels
 from corpus.models import Scaling
+from corpus.nifti_header import padded
+from corpus.originals import as_source
 from corpus.outcomes import SubjectOutcome
-from corpus.regions import Box, box_covering_mm
 from corpus.stores import Store
 
 
@@ -93,7 +92,7 @@ class Mirror:
         """
         row = self.catalog.volume(subject, name)
         with self._open(subject, row["image_path"]) as image:
-            header = nifti.padded(image["nifti"].values.tobytes())
+            header = padded(image["nifti"].values.tobytes())
             attributes = image.attrs["voxshelf"]
         changed = attributes.get("source_header")
         if changed is None:
@@ -168,36 +167,8 @@ class Mirror:
             parts: Iterator[Voxels] = (array[start : start + depth].values for start in range(0, len(array), depth))
         else:
             parts = iter([volume.reorder.undo(array.values)])
-        dtype = np.dtype(header.dtype)
         for part in parts:
-            raw = part
-            if volume.is_label and not header.scaling.is_identity:
-                raw = undo_label_scaling(part, dtype.newbyteorder("="), header.scaling)
-            yield np.ascontiguousarray(raw, dtype=dtype)
-
-    def box_of_label(self, subject: str, label: str, margin_mm: float, volume: Volume) -> Box:
-        """Return the voxels of a volume around a label, with a margin.
-
-        Where the volume does not lie on the label map's lattice, all voxels are returned that the label's world box
-        with its margin reaches into.
-
-        Raises
-        ------
-        NotFoundError
-            The subject has no such label.
-        RequestError
-            The label lies outside the volume.
-        """
-        region = self.catalog.region(subject, label)
-        family = self.catalog.volume(subject, region["family"])
-        grid = grid_of(volume.row)
-        laid = reorder_onto(grid_of(family), grid)
-        if laid is not None and laid.is_identity:
-            start, stop = ([region[f"{dim}_{end}"] for dim in family["dims"]] for end in ("start", "stop"))
-            return Box.of(start, stop).expanded_mm(margin_mm, grid)
-        low = [region[f"{dim}_min_mm"] - margin_mm for dim in "xyz"]
-        high = [region[f"{dim}_max_mm"] + margin_mm for dim in "xyz"]
-        return box_covering_mm((low[0], low[1], low[2], high[0], high[1], high[2]), grid)
+            yield as_source(part, header.dtype, header.scaling, is_label=volume.is_label)
 
     def _open(self, subject: str, group: str) -> xr.Dataset:
         try:
@@ -214,11 +185,6 @@ class Mirror:
             message = f"{type(error).__name__}: {error}"
             raise LayoutError("layout.metadata", message, place=f"{subject}/{group}") from error
         return opened
-
-
-def grid_of(row: Row) -> Grid:
-    """Return the level-0 lattice of a row of ``volumes.parquet``."""
-    return Grid.of(row["shape_zyx"], np.reshape(row["affine"], (4, 4)))
 
 
 def summary(mirror: Mirror) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """From a stream of slices to shards: each row of inner chunks is encoded as soon as its last slice has arrived.
 
 zarr reads and describes these arrays; their bytes are made here, because zarr can write a shard only when all its
-voxels are in memory, and in an order of inner chunks that costs readers twice the bytes. A shard is: the encoded
-inner chunks that are not all zero, in lexicographic (z, y, x) order, then an index of (offset, size) as little-endian
-unsigned 64-bit pairs, all ones for an absent chunk, then the index's CRC-32C.
-Source: Zarr v3 sharding codec, https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
+voxels are in memory, and in an order of inner chunks that costs readers twice the bytes. What a shard consists of is
+said in `corpus.shards`.
 """
 
 from __future__ import annotations
@@ -18,13 +16,12 @@ from typing import Final
 
 import numpy as np
 
-from converter import codec
-from converter.codec import Trial
+from converter.trial import Trial
+from corpus import codec
 from corpus.geometry import Voxels
 from corpus.models import CodecChoice, Level
+from corpus.shards import ABSENT, read_index
 
-ABSENT: Final = 2**64 - 1
-"""Offset and size of an inner chunk that is not stored."""
 _TRIAL_SLICES: Final = 64
 """So many slices that are not empty are seen before the codec is chosen: the first may be the top of a head."""
 _TRIAL_CHUNKS: Final = 4
@@ -236,8 +233,7 @@ def decoded_rows(data: bytes, level: Level, dtype: str) -> Iterator[Voxels]:
     """
     depth, cy, cx = level.chunk_zyx
     plane = level.shard_zyx[1:]
-    index = codec.unchecked(data[-_index_bytes(level) :], "the index")
-    entries = np.frombuffer(index, dtype="<u8").reshape(-1, (plane[0] // cy) * (plane[1] // cx), 2)
+    entries = read_index(data, level).reshape(level.shard_zyx[0] // depth, -1, 2)
     row = np.empty((depth, *plane), dtype=np.dtype(dtype).newbyteorder("<"))
     chunk = np.empty(level.chunk_zyx, dtype=row.dtype)
     held = memoryview(data)
@@ -250,10 +246,6 @@ def decoded_rows(data: bytes, level: Level, dtype: str) -> Iterator[Voxels]:
                 codec.decode(held[offset : offset + size], chunk)
                 target[...] = chunk
         yield row
-
-
-def _index_bytes(level: Level) -> int:
-    return 16 * math.prod(n // m for n, m in zip(level.shard_zyx, level.chunk_zyx, strict=True)) + 4
 
 
 def _samples(rows: list[_Row]) -> list[Voxels]:

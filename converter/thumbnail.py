@@ -2,7 +2,7 @@
 
 Every pixel is looked up by its world position, so that a picture looks the same for every voxel order: as in radiology,
 the patient's right is on the left of the picture, the head or the front up, and a pixel is a square in mm. What lies
-on the wrong side in the picture lies on the wrong side in the patient. The only module that draws.
+on the wrong side in the picture lies on the wrong side in the patient.
 """
 
 from __future__ import annotations
@@ -20,13 +20,9 @@ from corpus import layout
 from corpus.geometry import Grid, Voxels
 from corpus.labels import rgba_of
 from corpus.models import Scaling
+from corpus.picture import CT_WINDOWS_HU, PLANES, Pixels, Points, linear, picked, voxels_at
 from corpus.regions import Box
 from corpus.stores import Store
-
-type Pixels = NDArray[np.uint8]
-"""Shape (row, column, red green blue)."""
-type Points = NDArray[np.float64]
-"""World positions of pixel centres, shape (row, column, x y z), RAS+ mm."""
 
 SIDE_PIXELS: Final = 240
 """Height of a picture; no plane is wider or higher."""
@@ -34,14 +30,14 @@ _GAP: Final = 4
 _CT_MM: Final = 4.0
 _PET_MM: Final = 8.0
 """Coarsest levels that are fine enough for a picture of that size."""
-_CT_WINDOW: Final = (-160.0, 240.0)
+_CT_WINDOW: Final = CT_WINDOWS_HU["soft"]
 _HIGH_PERCENT: Final = 99.5
 _GAMMA: Final = 0.7
 """So that a full bladder does not leave everything else white."""
 _LANDMARK: Final = "liver"
 """What the axial plane goes through: there right and left differ most."""
 _FILL, _EDGE = 0.3, 0.95
-_AXIAL, _CORONAL, _SAGITTAL = 2, 1, 0
+_AXIAL, _CORONAL, _SAGITTAL = PLANES["axial"], PLANES["coronal"], PLANES["sagittal"]
 _MARKS: Final = {_AXIAL: ("R", "L"), _CORONAL: ("R", "L"), _SAGITTAL: ("A", "P")}
 
 
@@ -137,8 +133,8 @@ def overlaid(base: Layer, labels: Iterable[Layer], points: Points) -> Pixels:
     places = {}
     for number, layer in enumerate(labels):
         if layer.grid not in places:  # most maps share one lattice
-            places[layer.grid] = _voxels_at(layer.grid, points)
-        values = _picked(layer.voxels, *places[layer.grid]).astype(np.int64)
+            places[layer.grid] = voxels_at(layer.grid, points)
+        values = picked(layer.voxels, *places[layer.grid]).astype(np.int64)
         # Values restart in every map; neighbours of two maps should differ in colour as well.
         shown = np.where(values > 0, values + 61 * number, shown)
     values, place = np.unique(shown, return_inverse=True)
@@ -157,49 +153,19 @@ def projected(pet: Layer, points: Points) -> Pixels:
     high = float(np.percentile(flat, _HIGH_PERCENT))
     index = pet.grid.to_index_zyx(points)
     index[..., axis] = 0
-    values = _linear_at(flat, index, 0.0)
+    values = linear(flat, index, 0.0)
     grey = 255 - np.clip(values / high if high > 0 else values, 0, 1) ** _GAMMA * 255
     return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def nearest(layer: Layer, points: Points) -> Voxels:
     """Return the voxel that holds each point; 0 outside the volume."""
-    return _picked(layer.voxels, *_voxels_at(layer.grid, points))
-
-
-def _voxels_at(grid: Grid, points: Points) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    index = np.rint(grid.to_index_zyx(points)).astype(np.int64)
-    held = np.all((index >= 0) & (index < grid.shape_zyx), axis=-1)
-    z, y, x = np.moveaxis(index, -1, 0)
-    return (z * grid.shape_zyx[1] + y) * grid.shape_zyx[2] + x, held
-
-
-def _picked(voxels: Voxels, place: NDArray[np.int64], held: NDArray[np.bool_]) -> Voxels:
-    return np.where(held, voxels.ravel()[np.where(held, place, 0)], 0)
+    return picked(layer.voxels, *voxels_at(layer.grid, points))
 
 
 def _linear(layer: Layer, points: Points, outside: float) -> Points:
     slope, inter = layer.scaling.slope, layer.scaling.inter
-    return _linear_at(layer.voxels, layer.grid.to_index_zyx(points), (outside - inter) / slope) * slope + inter
-
-
-def _linear_at(voxels: Voxels, index: Points, outside: float) -> Points:
-    shape = np.array(voxels.shape)
-    held = np.all((index >= -0.5) & (index <= shape - 0.5), axis=-1)
-    index = np.clip(index, 0, shape - 1)
-    low = np.minimum(np.floor(index).astype(np.int64), np.maximum(shape - 2, 0))
-    part = np.moveaxis(index - low, -1, 0)
-    # Steps to the next voxel in the raveled array; none along an axis of one voxel.
-    steps = np.array([shape[1] * shape[2], shape[2], 1])
-    place, steps = low @ steps, np.where(shape > 1, steps, 0)
-    flat = voxels.ravel()
-    total = np.zeros(index.shape[:-1])
-    for corner in np.ndindex(2, 2, 2):
-        weight = np.ones(1)
-        for up, fraction in zip(corner, part, strict=True):
-            weight = weight * (fraction if up else 1 - fraction)
-        total += weight * flat[place + int(np.dot(corner, steps))]
-    return np.where(held & np.isfinite(total), total, outside)
+    return linear(layer.voxels, layer.grid.to_index_zyx(points), (outside - inter) / slope) * slope + inter
 
 
 def _inner(shown: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from converter import codec, nifti
+from converter import nifti, trial
 from converter.cast import Cast, DoesNotFitError
 from converter.documents import image_objects
 from converter.pack import open_volume
@@ -30,6 +30,7 @@ from corpus.errors import SourceError, StoreError
 from corpus.findings import Finding, warning
 from corpus.geometry import Triple, Voxels
 from corpus.models import Level, Region, SourceRecord, StoredImage, to_json
+from corpus.nifti_header import trimmed
 from corpus.ome import DEFAULT_VERSION
 from corpus.outcomes import ObjectRecord, VolumeOutcome
 from corpus.stores import Store
@@ -192,7 +193,7 @@ class _Writing:
         self._target = target
         self._recorded = recorded
         self._levels = levels_of(plan.grid, plan.cut_like, target)
-        self._trial = codec.Trial()
+        self._trial = trial.Trial()
         self._cast = Cast(target, plan.header.scaling, is_label=plan.is_label, place=plan.source.name)
         self._intensities = IntensityStatistics()
         self._labels = LabelStatistics(plan.grid)
@@ -285,8 +286,8 @@ class _Writing:
             reorder=plan.reorder,
             lossless=self._cast.lossless and not source.masks,
             levels=self._levels,
-            codec=self._trial.choice or codec.DEFAULT,
-            header=nifti.trimmed(header),
+            codec=self._trial.choice or trial.DEFAULT,
+            header=trimmed(header),
             source_header=plan.header.raw if changed else None,
             array_sha256=array_sha256,
             software=version("voxshelf"),

@@ -145,6 +145,9 @@ _STORE: Final = {
         "An object changed while it was read.",
         "Read it again: bytes of the old and the new object are never mixed.",
     ),
+    "store.busy": Code(
+        "All that may decode at once is decoding.", "Try again in a moment; the operator can allow more at once."
+    ),
     "store.denied": Code(
         "The object store refused access.",
         "Check the credentials and the bucket policy; without leave to list, S3 answers 403 for a missing key.",
@@ -236,6 +239,10 @@ _REQUEST: Final = {
         "Wait as long as Retry-After says; read with less concurrency.",
     ),
     "request.busy": Code("The service has as many requests under way as it takes.", "Try again in a moment."),
+    "request.too-large": Code(
+        "More voxels are asked for than one answer may hold.",
+        "Ask for a smaller region or a coarser level, or read the store with zarr, which has no such limit.",
+    ),
     "request.parameter": Code("A query parameter cannot be used.", "The OpenAPI document lists them."),
 }
 CODES: Final[dict[str, Code]] = {**_SOURCE, **_SETTINGS, **_STORE, **_LAYOUT, **_NOT_FOUND, **_REQUEST}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from corpus.errors import RequestError
-from corpus.geometry import Grid, Triple
+from corpus.geometry import Grid, Reorder, Triple
 
 _NOISE: Final = 1e-6
 """Voxels by which a position may be off."""
@@ -78,6 +78,22 @@ class Box(msgspec.Struct, frozen=True):
         """Return the smallest box of downsampled voxels that covers this one."""
         stop = [-(-b // f) for b, f in zip(self.stop_zyx, factors_zyx, strict=True)]
         return Box.of(np.array(self.start_zyx) // factors_zyx, stop)
+
+    def reordered(self, reorder: Reorder, shape_zyx: Triple) -> Box:
+        """Return where the voxels of this box lie in an array to which `reorder` was applied.
+
+        Parameters
+        ----------
+        reorder
+            From the order of this box to the other one.
+        shape_zyx
+            Of the array after it.
+        """
+        spans = []
+        for axis, flip, side in zip(reorder.axes, reorder.flips, shape_zyx, strict=True):
+            start, stop = self.start_zyx[axis], self.stop_zyx[axis]
+            spans.append((side - stop, side - start) if flip else (start, stop))
+        return Box.of(*zip(*spans, strict=True))
 
     def bounds_mm_ras(self, grid: Grid) -> Bounds:
         """Return the world box that the outer faces of the voxels span, RAS+ mm."""

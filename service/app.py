@@ -20,8 +20,9 @@ from service.folder import Folder
 from service.limits import Limits
 from service.metrics import Metrics
 from service.observation import Observed
+from service.pool import Pool
 from service.reader import Reader
-from service.routes import documents, home, operation, subjects, zarr
+from service.routes import cutouts, documents, home, nifti, operation, pictures, subjects, zarr
 from service.settings import ServiceSettings
 
 
@@ -40,8 +41,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     _provide(app, settings)
     # The byte path first: routes are tried in this order.
     app.router.routes.extend(zarr.routes)
-    for each in (home.router, subjects.router, documents.router, operation.router):
-        app.include_router(each)
+    for each in (home, subjects, cutouts, nifti, pictures, documents, operation):
+        app.include_router(each.router)
     if not settings.metrics_port:
         app.include_router(operation.public_metrics)
     app.add_exception_handler(VoxshelfError, errors.on_error)
@@ -62,6 +63,7 @@ def _provide(app: FastAPI, settings: ServiceSettings) -> None:
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.reader = reader
+    app.state.pool = Pool(settings.decoding_threads, settings.decoding_answers)
     if store.is_local:
         # The operating system keeps what was read of a folder.
         app.state.upstream = Folder(store.url, settings.upstream_timeout_s)

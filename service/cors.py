@@ -13,8 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Accept-Ranges, Content-Length, Content-Range, ETag, Last-Modified, Link, "
-    "Retry-After, X-Request-Id",
+    "Access-Control-Expose-Headers": "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, "
+    "Last-Modified, Link, Retry-After, X-Request-Id, X-Voxshelf-Affine, X-Voxshelf-Byte-Identical, X-Voxshelf-Dtype, "
+    "X-Voxshelf-Inter, X-Voxshelf-Level, X-Voxshelf-Shape, X-Voxshelf-Slope, X-Voxshelf-Spacing-Mm, X-Voxshelf-Start, "
+    "X-Voxshelf-Units",
     "X-Content-Type-Options": "nosniff",
 }
 _RAW: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]

@@ -20,10 +20,12 @@ STATUS: Final[dict[str, int]] = {
     "request.precondition": 412,
     "request.rate": 429,
     "request.busy": 503,
+    "request.too-large": 413,
     "store": 503,
     "store.denied": 502,
     "store.timeout": 504,
     "layout": 503,
+    "layout.voxels": 502,
     "settings": 500,
     "source": 500,
 }

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from corpus.errors import NotFoundError, StoreError
+from corpus.errors import NotFoundError, RequestError, StoreError
 from service.ranges import ByteRange
 from service.upstream import PIECE_BYTES, Content, Method, Opened, resolve
 
@@ -99,7 +99,11 @@ class Folder:
             status = os.fstat(file.fileno())
         except OSError as error:
             raise _meaning(error, key) from error
-        return _File(file, status, *resolve(wanted, status.st_size))
+        try:
+            return _File(file, status, *resolve(wanted, status.st_size))
+        except RequestError:
+            file.close()
+            raise
 
     async def _pieces(self, found: _File) -> AsyncIterator[bytes]:
         with found.file:

@@ -90,6 +90,18 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=0, description="How long a request over a limit waits before it is answered 429."),
     ] = 10.0
+    most_answer_mb: Annotated[float, Meta(gt=0, description="Size of the largest cut-out, in MB of voxels.")] = 1024.0
+    decoding_threads: Annotated[
+        int, Meta(ge=1, description="Inner chunks that are decoded, or pictures that are drawn, at once.")
+    ] = 4
+    decoding_answers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Answers at once that may hold decoded voxels: a row of inner chunks each, 8 MB of a usual CT. "
+            "Another one waits half a minute, and is then answered 503.",
+        ),
+    ] = 16
     redirect_s: Annotated[
         int, Meta(ge=1, le=604800, description="For how long the presigned URL of ?redirect=1 is valid.")
     ] = 3600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import os
 import socket
 import subprocess
@@ -17,11 +18,16 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
+from nibabel.eulerangles import euler2mat
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from converter.convert import ConvertSettings, convert
 from converter.corpusfile import read_corpus
 from converter.phantom import write_phantom
+from converter.phantom_sheets import Row, workbook
 
 BIN = Path(sys.executable).parent
 Runner = Callable[..., subprocess.CompletedProcess[str]]
@@ -97,6 +103,60 @@ def phantom_mirror(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("mirror")
     settings = ConvertSettings(workers=0, corpus=read_corpus(str(corpus)))
     report = convert(str(corpus), str(folder), settings, lambda _: None)
+    assert not report.failures
+    return folder
+
+
+ORDERS = ["RAS", "LAS", "LPS", "LPI", "RPI", "ALS", "AIR", "PIR", "PSR", "LIA", "IPL", "SAL"]
+
+
+@pytest.fixture(scope="session")
+def orders_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One subject per voxel order: a CT with two levels, its label map in the next order, an oblique PET; scaled."""
+
+    def reordered(image: nib.Nifti1Image, codes: str) -> nib.Nifti1Image:
+        return image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(codes)))
+
+    def save(image: nib.Nifti1Image, role: str, subject: str, slope: float = 1.0, inter: float = 0.0) -> None:
+        made = nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
+        made.header.set_slope_inter(slope, inter)
+        path = folder / "imaging-data" / role / f"{subject}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Gzipped by hand: nibabel would give the stored numbers a new slope.
+        path.write_bytes(gzip.compress(made.to_bytes(), 1, mtime=0))
+
+    folder = tmp_path_factory.mktemp("orders") / "corpus"
+    random = np.random.default_rng(4)
+    upright = np.array([[0.9, 0, 0, -36.0], [0, 1.1, 0, -25.5], [0, 0, 1.3, 3.25], [0, 0, 0, 1]])
+    ct = nib.Nifti1Image(random.integers(-1024, 3000, (80, 44, 30)).astype("i2"), upright)
+    ct.header.set_xyzt_units("mm")
+    labels = np.zeros((80, 44, 30), "u1")
+    labels[22:29, 15:21, 9:16] = 8
+    labels[50:60, 20:25, 5:9] = 4
+    organs = nib.Nifti1Image(labels, upright)
+    organs.header.set_xyzt_units("mm")
+    turned = np.eye(4)
+    turned[:3, :3] = euler2mat(0.2, -0.15, 0.1) @ np.diag([7.0, 9.0, 8.0])
+    turned[:3, 3] = -60, -50, -20
+    pet = nib.Nifti1Image(random.integers(0, 60_000, (16, 12, 11)).astype("u2"), turned)
+    pet.header.set_xyzt_units("mm")
+    for number, codes in enumerate(ORDERS):
+        subject = f"{number + 1:04d}"
+        save(reordered(ct, codes), "images/CT", subject, 2.0, -5.0)
+        save(reordered(organs, ORDERS[number - 1]), "ground-truth/Organs", subject)
+        save(reordered(pet, codes), "images/PT", subject, 0.25, 3.0)
+    rows: list[Row] = [{"Patient": n + 1, "Data-Source": "AutoPET Challenge"} for n in range(len(ORDERS))]
+    (folder / "CT-details.xlsx").write_bytes(workbook(rows))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def orders_mirror(orders_corpus: Path) -> Path:
+    """That corpus, converted. Tests must not change it."""
+    folder = orders_corpus.parent / "mirror"
+    report = convert(
+        str(orders_corpus), str(folder), ConvertSettings(corpus=read_corpus(str(orders_corpus))), lambda _: None
+    )
     assert not report.failures
     return folder
 
@@ -237,3 +297,8 @@ def _port_with_grpc() -> int:
             except OSError:
                 continue
             return port
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

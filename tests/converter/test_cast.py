@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from converter.cast import Cast, DoesNotFitError, stored_types, undo_label_scaling
+from converter.cast import Cast, DoesNotFitError, stored_types
 from corpus.errors import SourceError
 from corpus.models import Scaling
+from corpus.originals import undo_label_scaling
 
 NAN_PAYLOAD = np.array([0x7FC12345], dtype="<u4").view("<f4")[0]
 SIGNALLING_NAN = np.array([0x7FA00001], dtype="<u4").view("<f4")[0]

@@ -13,11 +13,11 @@ import xarray as xr
 import zarr
 from nibabel.affines import apply_affine
 
-from converter.codec import block_bytes
 from converter.documents import Objects, image_objects, subject_objects
 from converter.plan import VolumePlan
 from converter.write import write_volume
 from corpus import layout
+from corpus.codec import block_bytes
 from corpus.findings import warning
 from corpus.labels import families
 from corpus.models import CorpusInfo, StoredImage, SubjectInfo

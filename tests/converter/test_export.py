@@ -9,9 +9,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from converter.export import Cut, export
+from converter.export import export
 from converter.reader import Mirror
 from corpus import layout
+from corpus.cutouts import Cut
 from corpus.errors import LayoutError, NotFoundError, RequestError, SettingsError, StoreError
 
 FOLDERS = {"ct": "images/CT", "pet": "images/PT", "organs": "ground-truth/Organs", "ribs": "ground-truth/Ribs"}

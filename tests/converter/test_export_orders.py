@@ -10,14 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine, voxel_sizes
-from nibabel.eulerangles import euler2mat
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from nibabel.processing import resample_from_to
 
 from converter.convert import ConvertSettings, convert
 from converter.corpusfile import read_corpus
-from converter.export import Cut, export
+from converter.export import export
 from converter.reader import Mirror
+from corpus.cutouts import Cut
 
 ORDERS = ["RAS", "LAS", "LPS", "LPI", "RPI", "ALS", "AIR", "PIR", "PSR", "LIA", "IPL", "SAL"]
 REAL = Path(__file__).parents[3] / "shared" / "data" / "odd" / "orientations"
@@ -35,10 +34,6 @@ def load(path: Path) -> nib.Nifti1Image:
     image = nib.load(path)
     assert isinstance(image, nib.Nifti1Image)
     return image
-
-
-def reordered(image: nib.Nifti1Image, codes: str) -> nib.Nifti1Image:
-    return image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(codes)))
 
 
 def scaled(image: nib.Nifti1Image, slope: float, inter: float) -> nib.Nifti1Image:
@@ -61,34 +56,13 @@ def mirror_of(corpus: Path, folder: Path) -> Mirror:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One subject per order: a CT with two levels, its label map in the next order, an oblique PET with a slope."""
-    folder = tmp_path_factory.mktemp("orders") / "corpus"
-    random = np.random.default_rng(4)
-    upright = np.array([[0.9, 0, 0, -36.0], [0, 1.1, 0, -25.5], [0, 0, 1.3, 3.25], [0, 0, 0, 1]])
-    ct = nib.Nifti1Image(random.integers(-1024, 3000, (80, 44, 30)).astype("i2"), upright)
-    ct.header.set_xyzt_units("mm")
-    labels = np.zeros((80, 44, 30), "u1")
-    labels[22:29, 15:21, 9:16] = LIVER
-    labels[50:60, 20:25, 5:9] = 4
-    organs = nib.Nifti1Image(labels, upright)
-    organs.header.set_xyzt_units("mm")
-    turned = np.eye(4)
-    turned[:3, :3] = euler2mat(0.2, -0.15, 0.1) @ np.diag([7.0, 9.0, 8.0])
-    turned[:3, 3] = -60, -50, -20
-    pet = nib.Nifti1Image(random.integers(0, 60_000, (16, 12, 11)).astype("u2"), turned)
-    pet.header.set_xyzt_units("mm")
-    for number, codes in enumerate(ORDERS):
-        subject = f"{number + 1:04d}"
-        save(scaled(reordered(ct, codes), 2.0, -5.0), folder, "ct", subject)
-        save(reordered(organs, ORDERS[number - 1]), folder, "organs", subject)
-        save(scaled(reordered(pet, codes), 0.25, 3.0), folder, "pet", subject)
-    return folder
+def corpus(orders_corpus: Path) -> Path:
+    return orders_corpus
 
 
 @pytest.fixture(scope="module")
-def mirror(corpus: Path) -> Mirror:
-    return mirror_of(corpus, corpus.parent / "mirror")
+def mirror(orders_mirror: Path) -> Mirror:
+    return Mirror(str(orders_mirror))
 
 
 def source(corpus: Path, role: str, subject: str) -> Path:

@@ -19,15 +19,13 @@ from converter.nifti import (
     PROBE_BYTES,
     VolumeHeader,
     describe_stored,
-    fresh_header,
     header_size,
-    padded,
     read_header,
-    trimmed,
 )
 from corpus.errors import SourceError
 from corpus.geometry import Grid, Reorder
 from corpus.models import Scaling
+from corpus.nifti_header import fresh_header, padded, trimmed
 
 Build = Callable[..., bytes]
 Read = Callable[..., VolumeHeader]

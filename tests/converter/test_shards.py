@@ -20,8 +20,9 @@ from zarr.core.buffer import Buffer
 from zarr.core.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import MemoryStore
 
-from converter import codec
 from converter.shards import ShardWriter
+from converter.trial import Trial
+from corpus import codec
 from corpus.geometry import Grid, Triple
 from corpus.models import CodecChoice, Level
 
@@ -29,7 +30,7 @@ ABSENT = 2**64 - 1
 CHOICE = CodecChoice("bitshuffle", 2)
 
 
-class Watched(codec.Trial):
+class Watched(Trial):
     """Chooses always the same, and remembers what it was shown."""
 
     def __init__(self) -> None:
@@ -42,8 +43,8 @@ class Watched(codec.Trial):
         return CHOICE
 
 
-def chosen() -> codec.Trial:
-    trial = codec.Trial()
+def chosen() -> Trial:
+    trial = Trial()
     trial.choice = CHOICE
     return trial
 
@@ -63,7 +64,7 @@ def written(
     depths: list[int],
     threads: int = 2,
     put: Callable[[str, bytes], None] | None = None,
-    trial: codec.Trial | None = None,
+    trial: Trial | None = None,
 ) -> dict[str, bytes]:
     objects: dict[str, bytes] = {}
 

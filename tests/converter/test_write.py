@@ -17,7 +17,6 @@ import zarr
 from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 
-from converter.nifti import padded
 from converter.plan import VolumePlan
 from converter.pyramid import downsample
 from converter.source import SourceFile
@@ -27,6 +26,7 @@ from corpus.errors import SourceError, StoreError
 from corpus.geometry import Reorder
 from corpus.labels import families
 from corpus.models import StoredImage
+from corpus.nifti_header import padded
 from corpus.outcomes import VolumeOutcome
 from corpus.stores import Store
 

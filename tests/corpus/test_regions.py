@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corpus.errors import RequestError
-from corpus.geometry import Grid, Triple
+from corpus.geometry import Grid, Reorder, Triple
 from corpus.regions import Bounds, Box, box_covering_mm, box_of_mm
 
 TRIPLES = st.tuples(*[st.integers(-5, 15)] * 3)
@@ -226,3 +226,16 @@ def test_a_covering_box_smaller_than_a_voxel_is_that_voxel() -> None:
     assert box_covering_mm(spot, grid) == Box((1, 1, 2), (2, 2, 3))
     with pytest.raises(RequestError, match=r"request\.region"):
         box_covering_mm((90.0, 0.0, 0.0, 91.0, 1.0, 1.0), grid)
+
+
+@given(st.data())
+def test_a_box_is_found_again_in_another_voxel_order(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(*[st.integers(1, 7)] * 3))
+    axes = data.draw(st.permutations([0, 1, 2]))
+    reorder = Reorder((axes[0], axes[1], axes[2]), data.draw(st.tuples(*[st.booleans()] * 3)))
+    start = [data.draw(st.integers(0, n - 1)) for n in shape]
+    box = Box.of(start, [data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True)])
+    array = np.arange(np.prod(shape)).reshape(shape)
+    moved = reorder.apply(array)
+    there = box.reordered(reorder, moved.shape)  # type: ignore[arg-type]  # three sides
+    assert np.array_equal(reorder.undo(moved[there.slices]), array[box.slices])

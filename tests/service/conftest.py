@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
+import nibabel as nib
 import pytest
 
 from tests.conftest import BIN, free_port, wait_until_healthy
@@ -52,3 +55,34 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> StartService:
                 process.wait()
 
     return start
+
+
+@pytest.fixture(scope="session")
+def orders_client(orders_mirror: Path, serve: Callable[..., Any]) -> Iterator[httpx.Client]:
+    """Speaks to a service of a mirror with a subject for each voxel order."""
+    with serve(orders_mirror) as base, httpx.Client(base_url=base, timeout=60) as http:
+        yield http
+
+
+@pytest.fixture(scope="session")
+def source_of() -> Callable[..., bytes]:
+    """Bytes of a source file, inflated."""
+    folders = {"ct": "images/CT", "pet": "images/PT", "organs": "ground-truth/Organs"}
+
+    def read(corpus: Path, role: str, subject: str) -> bytes:
+        return gzip.decompress((corpus / "imaging-data" / folders[role] / f"{subject}.nii.gz").read_bytes())
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def image_of() -> Callable[[bytes], nib.Nifti1Image]:
+    """What nibabel makes of the bytes of a file."""
+
+    def load(data: bytes) -> nib.Nifti1Image:
+        raw = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        image = nib.Nifti1Image.from_stream(io.BytesIO(raw))
+        assert isinstance(image, nib.Nifti1Image)
+        return image
+
+    return load

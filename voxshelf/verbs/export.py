@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from converter.export import Cut, export
+from converter.export import export
 from converter.reader import Mirror
+from corpus.cutouts import Cut
 from corpus.errors import SettingsError
 from corpus.regions import Bounds
 from voxshelf import options

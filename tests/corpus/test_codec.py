@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs import Blosc, blosc
 
-from converter import codec
+from corpus import codec
 from corpus.models import CodecChoice
 
 CHOICES = [CodecChoice(shuffle, level) for level, shuffle in product((1, 2, 3), ("noshuffle", "shuffle", "bitshuffle"))]
@@ -90,45 +90,3 @@ def test_bytes_do_not_depend_on_the_number_of_threads_of_blosc() -> None:
     finally:
         blosc.set_nthreads(before)
     assert len(found) == 2
-
-
-def test_no_samples_give_the_default() -> None:
-    assert codec.choose([]) == codec.DEFAULT
-
-
-@pytest.mark.parametrize(
-    "samples",
-    [
-        [smooth()],
-        [noise("<i2")],
-        [noise("u1"), np.zeros(SHAPE, "u1")],
-        [np.repeat(np.arange(4, dtype="u1"), 4096).reshape(SHAPE)],
-        [RANDOM.choice(np.array([0, 0.1, 0.37, 2.5], "<f4"), SHAPE)],
-        [np.full(SHAPE, 7, "<i2"), smooth()],
-    ],
-    ids=["smooth", "noise", "half noise", "labels", "few floats", "mixed"],
-)
-def test_the_choice_is_the_smallest_that_is_worth_its_level(samples: list[np.ndarray]) -> None:
-    choice = codec.choose(samples)
-    assert choice in CHOICES
-    chosen = size(samples, choice)
-    for other in CHOICES:
-        if other.clevel == choice.clevel:
-            assert chosen <= size(samples, other)
-    if choice.clevel > 1:
-        lower = min(size(samples, other) for other in CHOICES if other.clevel == 1)
-        assert chosen < 0.97 * lower
-
-
-def test_noise_is_not_worth_a_higher_level() -> None:
-    assert codec.choose([noise("<i2")]).clevel == 1
-
-
-def test_smooth_numbers_are_shuffled() -> None:
-    assert codec.choose([smooth()]).shuffle != "noshuffle"
-
-
-def test_a_few_distinct_floats_are_not_shuffled() -> None:
-    values = np.array([0.1, 0.37, 2.5, 3.14], "<f4")
-    chunk = np.tile(RANDOM.choice(values, 64), 256).reshape(SHAPE)
-    assert codec.choose([chunk]).shuffle == "noshuffle"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Buffer, Sequence
+from collections.abc import Buffer
 from typing import Final
 
 import google_crc32c
@@ -12,15 +12,8 @@ from numcodecs import blosc
 from corpus.geometry import Voxels
 from corpus.models import CodecChoice
 
-_SHUFFLES: Final = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
-_HIGHER_LEVEL: Final = 3
-_WORTH: Final = 0.97
-"""The higher level has to save 3 %: encoding takes about twice as long."""
-_HOPELESS: Final = 1.25
-"""A shuffle that is this much larger at level 1 is not tried at the higher one."""
+SHUFFLES: Final = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
 _UNSHUFFLED_BLOCK_BYTES: Final = 2**17
-
-DEFAULT: Final = CodecChoice("shuffle", 1)
 
 # blosc's own threads cut a buffer differently for each number of them: the same voxels would give other bytes on
 # another machine. We run several chunks at once instead, which leaves the GIL all the same.
@@ -67,7 +60,7 @@ def encode(chunk: Voxels, choice: CodecChoice) -> bytes:
         Shuffle and level.
     """
     blocks = block_bytes(choice, chunk.nbytes)
-    return checksummed(blosc.compress(chunk, b"zstd", choice.clevel, _SHUFFLES[choice.shuffle], blocks))
+    return checksummed(blosc.compress(chunk, b"zstd", choice.clevel, SHUFFLES[choice.shuffle], blocks))
 
 
 def decode(stored: Buffer, chunk: Voxels) -> None:
@@ -86,43 +79,3 @@ def decode(stored: Buffer, chunk: Voxels) -> None:
         blosc.decompress(data, chunk)
     except RuntimeError as error:
         raise ValueError(f"an inner chunk cannot be decoded: {error}") from error
-
-
-class Trial:
-    """The codec of an image, found by trial on a few of its own chunks and then the same for all of its levels.
-
-    Attributes
-    ----------
-    choice
-        None until it is decided.
-    """
-
-    def __init__(self) -> None:
-        self.choice: CodecChoice | None = None
-
-    def decide(self, samples: Sequence[Voxels]) -> CodecChoice:
-        """Return the choice; the first caller's samples make it."""
-        if self.choice is None:
-            self.choice = choose(samples)
-        return self.choice
-
-
-def choose(samples: Sequence[Voxels]) -> CodecChoice:
-    """Return the shuffle and level that store a few of an array's own chunks smallest.
-
-    Sizes decide, never times, so that the same voxels give the same choice everywhere.
-    """
-    if not samples:
-        return DEFAULT
-    low = {shuffle: _size(samples, CodecChoice(shuffle, 1)) for shuffle in _SHUFFLES}
-    best = min(low, key=lambda shuffle: low[shuffle])
-    tried = [shuffle for shuffle in low if low[shuffle] <= _HOPELESS * low[best]]
-    high = {shuffle: _size(samples, CodecChoice(shuffle, _HIGHER_LEVEL)) for shuffle in tried}
-    higher = min(high, key=lambda shuffle: high[shuffle])
-    if high[higher] < _WORTH * low[best]:
-        return CodecChoice(higher, _HIGHER_LEVEL)
-    return CodecChoice(best, 1)
-
-
-def _size(samples: Sequence[Voxels], choice: CodecChoice) -> int:
-    return sum(len(encode(chunk, choice)) for chunk in samples)

@@ -1,0 +1,91 @@
+"""Which inner chunks a box of voxels lies in, and where they stand in a shard. Free of I/O.
+
+A shard is: the encoded inner chunks that are not all zero, in lexicographic (z, y, x) order, then an index of
+(offset, size) as little-endian unsigned 64-bit pairs, all ones for an absent chunk, then the index's CRC-32C.
+Source: Zarr v3 sharding codec, https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Buffer, Iterator
+from itertools import product
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.codec import unchecked
+from corpus.geometry import Triple
+from corpus.models import Level
+from corpus.regions import Box
+
+ABSENT: Final = 2**64 - 1
+
+
+class Piece(NamedTuple):
+    """An inner chunk that a box touches.
+
+    Attributes
+    ----------
+    shard
+        Number of the shard along z; its key below the array is ``c/{shard}/0/0``.
+    place
+        Of the chunk in the shard, in chunks along z, y and x.
+    source
+        The wanted voxels in the chunk.
+    target
+        Where they go in an array of the box.
+    """
+
+    shard: int
+    place: Triple
+    source: tuple[slice, slice, slice]
+    target: tuple[slice, slice, slice]
+
+
+def pieces(box: Box, level: Level) -> Iterator[Piece]:
+    """Yield the inner chunks that a box touches, in the order in which they stand in the array's shards."""
+    rows = level.shard_zyx[0] // level.chunk_zyx[0]
+    spans = zip(box.start_zyx, box.stop_zyx, level.chunk_zyx, strict=True)
+    for z, y, x in product(*[range(start // edge, -(-stop // edge)) for start, stop, edge in spans]):
+        low = [n * edge for n, edge in zip((z, y, x), level.chunk_zyx, strict=True)]
+        inside = [
+            (max(start, corner), min(stop, corner + edge))
+            for start, stop, corner, edge in zip(box.start_zyx, box.stop_zyx, low, level.chunk_zyx, strict=True)
+        ]
+        yield Piece(z // rows, (z % rows, y, x), _shifted(inside, low), _shifted(inside, box.start_zyx))
+
+
+def _shifted(spans: list[tuple[int, int]], by: list[int] | Triple) -> tuple[slice, slice, slice]:
+    z, y, x = (slice(start - shift, stop - shift) for (start, stop), shift in zip(spans, by, strict=True))
+    return z, y, x
+
+
+def index_bytes(level: Level) -> int:
+    """Return how many bytes at a shard's end are its index."""
+    return 16 * math.prod(_chunks_per_shard(level)) + 4
+
+
+def read_index(data: Buffer, level: Level) -> NDArray[np.uint64]:
+    """Return where the inner chunks of a shard stand: offset and size, shape (z, y, x, 2); `ABSENT` where none does.
+
+    Parameters
+    ----------
+    data
+        The shard's end: all of it, or at least `index_bytes`.
+    level
+        Of the array.
+
+    Raises
+    ------
+    ValueError
+        The checksum is wrong.
+    """
+    index = unchecked(memoryview(data)[-index_bytes(level) :], "the index")
+    return np.frombuffer(index, dtype="<u8").reshape(*_chunks_per_shard(level), 2)
+
+
+def _chunks_per_shard(level: Level) -> Triple:
+    z, y, x = (n // m for n, m in zip(level.shard_zyx, level.chunk_zyx, strict=True))
+    return z, y, x
