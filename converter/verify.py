@@ -190,8 +190,8 @@ def _part(catalog: Catalog, subject: str) -> Catalog:
     """Return the rows of one subject, small enough to be sent to a worker."""
     part = copy(catalog)
     part.subjects = {subject: catalog.subjects[subject]}
-    part.volumes = {subject: catalog.volumes.get(subject, [])}
-    part.regions = {subject: catalog.regions.get(subject, [])}
+    part.volumes = catalog.volumes.only(subject)
+    part.regions = catalog.regions.only(subject)
     return part
 
 

@@ -20,6 +20,7 @@ from corpus.errors import LayoutError, NotFoundError
 from corpus.models import CorpusInfo, Region, StoredImage, to_json
 from corpus.outcomes import SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
+from corpus.subjectrows import SubjectRows
 
 Row = dict[str, Any]
 
@@ -94,6 +95,8 @@ _REGIONS: Final = pa.schema(
         "touches_edge": pa.bool_(),
     }
 )
+SCHEMAS: Final = {"catalog": _CATALOG, "volumes": _VOLUMES, "regions": _REGIONS}
+"""Columns of the tables by name."""
 
 
 class TableRecord(msgspec.Struct, frozen=True):
@@ -211,8 +214,8 @@ class Catalog:
     def __init__(self, mirror: MirrorRecord, tables: dict[str, pa.Table]) -> None:
         self.mirror = mirror
         self.subjects: dict[str, Row] = {row["subject"]: row for row in tables["catalog"].to_pylist()}
-        self.volumes = _by_subject(tables["volumes"])
-        self.regions = _by_subject(tables["regions"])
+        self.volumes = SubjectRows(tables["volumes"])
+        self.regions = SubjectRows(tables["regions"])
 
     def subject(self, subject: str) -> Row:
         """Return a subject's row.
@@ -303,13 +306,6 @@ def _read_table(store: Store, record: TableRecord) -> pa.Table:
     # Without threads: the tables are small, and pyarrow's thread pool hangs or aborts a short process at its end
     # when it read from a Python object. https://github.com/apache/arrow/issues/50482
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
-
-
-def _by_subject(table: pa.Table) -> dict[str, list[Row]]:
-    rows: dict[str, list[Row]] = {}
-    for row in table.to_pylist():
-        rows.setdefault(row["subject"], []).append(row)
-    return rows
 
 
 def _bytes(objects: Iterable[Any]) -> int:

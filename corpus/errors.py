@@ -219,6 +219,7 @@ _NOT_FOUND: Final = {
     "not-found.withdrawn": Code(
         "The mirror does not list this subject any more.", "Open the subject anew; `/v1/subjects` lists them."
     ),
+    "not-found.route": Code("There is no such page or route.", "`/docs` and `/openapi.json` list what there is."),
     "not-found.key": Code("There is no such object.", "For a chunk, this means that all its voxels are 0."),
 }
 _REQUEST: Final = {
@@ -243,6 +244,25 @@ _REQUEST: Final = {
         "More voxels are asked for than one answer may hold.",
         "Ask for a smaller region or a coarser level, or read the store with zarr, which has no such limit.",
     ),
+    "request.acknowledge": Code(
+        "The licence of this subject has to be acknowledged first.",
+        "Send its SPDX id in the header X-Voxshelf-Acknowledge, or as ?acknowledge=ID.",
+    ),
+    "request.token": Code(
+        "The data of this subject need a token.", "Send 'Authorization: Bearer TOKEN'; the operator gives tokens out."
+    ),
+    "request.token-unknown": Code(
+        "The bearer token is not known.", "Check that it was copied whole; the operator may have withdrawn it."
+    ),
+    "request.token-licence": Code(
+        "The bearer token is not for the licence of this subject.",
+        "`/v1/licenses` lists the licences; ask the operator for a token for this one.",
+    ),
+    "request.unexpected": Code(
+        "An error that voxshelf does not know ended this request.",
+        "Try again; if it happens twice, tell the operator the X-Request-Id: the log holds the reason.",
+    ),
+    "request.method": Code("The route does not have this method.", "Everything is read with GET or HEAD."),
     "request.parameter": Code("A query parameter cannot be used.", "The OpenAPI document lists them."),
 }
 CODES: Final[dict[str, Code]] = {**_SOURCE, **_SETTINGS, **_STORE, **_LAYOUT, **_NOT_FOUND, **_REQUEST}

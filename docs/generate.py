@@ -62,8 +62,9 @@ def settings_template() -> str:
     ]
     for field in msgspec.structs.fields(ServiceSettings):
         text = textwrap.wrap(meaning_of(field.name), 117)
-        required = field.default is msgspec.NODEFAULT
-        line = f"{field.name} = {_toml('s3://public/mirror' if required else field.default)}"
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        required = default is msgspec.NODEFAULT
+        line = f"{field.name} = {_toml('s3://public/mirror' if required else default)}"
         parts += ["", *(f"# {each}" for each in text), line if required else f"#{line}"]
     return "\n".join([*parts, ""])
 

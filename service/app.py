@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from prometheus_client import start_http_server
 from starlette.exceptions import HTTPException
 
 from corpus.errors import VoxshelfError
 from corpus.stores import Store
 from service import errors
+from service.access import Access
 from service.bucket import Bucket
 from service.cache import Cached
 from service.cors import CrossOrigin
@@ -20,9 +22,22 @@ from service.folder import Folder
 from service.limits import Limits
 from service.metrics import Metrics
 from service.observation import Observed
+from service.openapi import DescribedApp
 from service.pool import Pool
 from service.reader import Reader
-from service.routes import cutouts, documents, home, nifti, operation, pictures, subjects, zarr
+from service.routes import (
+    cutouts,
+    docs,
+    documents,
+    home,
+    nifti,
+    operation,
+    pictures,
+    subjects,
+    summaries,
+    zarr,
+    zarrdoc,
+)
 from service.settings import ServiceSettings
 
 
@@ -32,21 +47,19 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     Raises
     ------
     SettingsError
-        The mirror's URL cannot be used.
+        The mirror's URL, a rule or a token cannot be used.
     """
-    # FastAPI's own pages load scripts from a CDN, which a hospital's network does not reach.
-    app = FastAPI(
-        title="voxshelf", version=version("voxshelf"), docs_url=None, redoc_url=None, lifespan=_listening_apart
-    )
+    app = DescribedApp(zarrdoc.PATHS, title="voxshelf", version=version("voxshelf"), lifespan=_listening_apart)
     _provide(app, settings)
     # The byte path first: routes are tried in this order.
     app.router.routes.extend(zarr.routes)
-    for each in (home, subjects, cutouts, nifti, pictures, documents, operation):
+    for each in (home, docs, subjects, summaries, cutouts, nifti, pictures, documents, operation):
         app.include_router(each.router)
     if not settings.metrics_port:
         app.include_router(operation.public_metrics)
     app.add_exception_handler(VoxshelfError, errors.on_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)
+    app.add_exception_handler(RequestValidationError, errors.on_invalid)
     # The last one that is added is the outermost: refusals and preflights are observed too.
     metrics: Metrics = app.state.metrics
     app.add_middleware(Limits, settings=settings, metrics=metrics)
@@ -61,6 +74,7 @@ def _provide(app: FastAPI, settings: ServiceSettings) -> None:
     metrics = Metrics()
     reader = Reader(store, settings.catalog_ttl_s)
     app.state.settings = settings
+    app.state.access = Access(settings)
     app.state.metrics = metrics
     app.state.reader = reader
     app.state.pool = Pool(settings.decoding_threads, settings.decoding_answers)

@@ -11,18 +11,22 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access import ACKNOWLEDGE_HEADER, ATTRIBUTION_HEADER
+
 HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, "
-    "Last-Modified, Link, Retry-After, X-Request-Id, X-Voxshelf-Affine, X-Voxshelf-Byte-Identical, X-Voxshelf-Dtype, "
+    "Last-Modified, Link, Retry-After, WWW-Authenticate, X-Request-Id, X-Voxshelf-Affine, X-Voxshelf-Byte-Identical, "
+    "X-Voxshelf-Dtype, "
     "X-Voxshelf-Inter, X-Voxshelf-Level, X-Voxshelf-Shape, X-Voxshelf-Slope, X-Voxshelf-Spacing-Mm, X-Voxshelf-Start, "
-    "X-Voxshelf-Units",
+    f"X-Voxshelf-Units, {ATTRIBUTION_HEADER}",
     "X-Content-Type-Options": "nosniff",
 }
 _RAW: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, If-Match, If-Modified-Since, If-None-Match, If-Range, Range",
+    "Access-Control-Allow-Headers": "Authorization, If-Match, If-Modified-Since, If-None-Match, If-Range, Range, "
+    f"{ACKNOWLEDGE_HEADER}",
     "Access-Control-Max-Age": "86400",
     "Allow": "GET, HEAD, OPTIONS",
 }

@@ -1,4 +1,4 @@
-"""What routes get handed: the reader and the upstream of the application they belong to."""
+"""What routes get handed: the tables and the upstream of their application, and leave to read a subject."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from corpus.catalog import Catalog
-from service.access import Grant, grant
+from service.access import ACKNOWLEDGE_PARAMETER, Access, Grant, Visitor
 from service.pool import Pool
 from service.reader import Reader
+from service.search import Index
 from service.upstream import Upstream
 
 
@@ -26,11 +27,52 @@ def upstream_of(request: Request) -> Upstream:
     return upstream
 
 
+def granted(request: Request, catalog: Catalog, subject: str) -> Grant:
+    """Return leave to read a subject's data: every route that gives any asks here, and answers with its headers.
+
+    Raises
+    ------
+    NotFoundError
+        The mirror does not list the subject.
+    RequestError
+        The rule of its licence is not met.
+    """
+    visitor = Visitor.of(request.headers, request.query_params.getlist(ACKNOWLEDGE_PARAMETER))
+    return access_of(request).grant(catalog.subject(subject), visitor)
+
+
+def access_of(request: Request) -> Access:
+    """Return the operator's rules."""
+    access: Access = request.app.state.access
+    return access
+
+
 CatalogDep = Annotated[Catalog, Depends(catalog_of)]
 
 
-async def _granted(catalog: CatalogDep, subject: str) -> Grant:
-    return grant(catalog.subject(subject))
+async def _access(request: Request) -> Access:
+    # Declared async, since the framework would take a thread for a plain function.
+    return access_of(request)
+
+
+AccessDep = Annotated[Access, Depends(_access)]
+
+
+def index_of(request: Request, catalog: CatalogDep) -> Index:
+    """Return the tables prepared for searching; they are prepared once for each publication."""
+    state = request.app.state
+    held: Index | None = getattr(state, "index", None)
+    # Two requests that meet a new publication at once may both prepare it: the same, twice.
+    if held is None or held.catalog is not catalog:
+        held = state.index = Index(catalog)
+    return held
+
+
+IndexDep = Annotated[Index, Depends(index_of)]
+
+
+async def _granted(request: Request, catalog: CatalogDep, subject: str) -> Grant:
+    return granted(request, catalog, subject)
 
 
 GrantDep = Annotated[Grant, Depends(_granted)]

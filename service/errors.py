@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from corpus.errors import CODES, VoxshelfError
+from corpus.errors import CODES, RequestError, VoxshelfError
 
 STATUS: Final[dict[str, int]] = {
     "not-found": 404,
@@ -17,6 +18,13 @@ STATUS: Final[dict[str, int]] = {
     "request": 400,
     "request.range": 416,
     "request.licence": 403,
+    "request.acknowledge": 403,
+    "request.token": 401,
+    "request.token-unknown": 401,
+    "request.token-licence": 403,
+    "request.parameter": 422,
+    "request.unexpected": 500,
+    "request.method": 405,
     "request.precondition": 412,
     "request.rate": 429,
     "request.busy": 503,
@@ -35,6 +43,12 @@ listed is 410: a notebook may hold it open."""
 
 _RETRY_AFTER_S: Final = 2
 _TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+CHALLENGES: Final = {
+    "request.token": 'Bearer realm="voxshelf"',
+    "request.token-unknown": 'Bearer realm="voxshelf", error="invalid_token"',
+    "request.token-licence": 'Bearer realm="voxshelf", error="insufficient_scope"',
+}
+"""``WWW-Authenticate`` of an error's code. Source: RFC 6750, section 3."""
 _INSIDE: Final = frozenset({"store", "layout", "settings", "source"})
 _log = logging.getLogger(__name__)
 
@@ -52,6 +66,8 @@ def answer(error: VoxshelfError, retry_after_s: int = _RETRY_AFTER_S) -> Respons
         headers["Content-Range"] = f"bytes */{error.place}"
     if status in _TRY_AGAIN:
         headers["Retry-After"] = str(retry_after_s)
+    if error.code in CHALLENGES:
+        headers["WWW-Authenticate"] = CHALLENGES[error.code]
     message = error.message
     if error.kind in _INSIDE:
         # Place and message may name the operator's bucket or folder: they are for the log, not for strangers.
@@ -71,6 +87,15 @@ async def on_http_error(_request: Request, error: Exception) -> Response:
     """Exception handler for what the framework itself raises: no such route, or a wrong method."""
     if not isinstance(error, HTTPException):
         raise error
-    code = "not-found.key" if error.status_code == 404 else "request.parameter"
-    body = {"code": code, "message": str(error.detail), "hint": "The OpenAPI document lists what there is."}
+    code = {404: "not-found.route", 405: "request.method"}.get(error.status_code, "request.parameter")
+    body = {"code": code, "message": str(error.detail), "hint": CODES[code].hint}
     return JSONResponse(body, error.status_code, {**(error.headers or {}), "Cache-Control": "no-store"})
+
+
+async def on_invalid(_request: Request, error: Exception) -> Response:
+    """Exception handler for parameters that do not fit their description."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"][1:]) or "parameters"
+    return answer(RequestError("request.parameter", f"{name}: {first['msg']}"))

@@ -18,6 +18,7 @@ import msgspec
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from corpus.errors import CODES
 from service.cors import HEADERS
 from service.metrics import Metrics
 
@@ -31,7 +32,8 @@ _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LONGEST_PATH: Final = 600
 _log = logging.getLogger(__name__)
 _access = logging.getLogger(ACCESS_LOG)
-_bug: Final = {"code": "unexpected", "message": "the service has a bug", "hint": "Please report the request id."}
+_BUG: Final = CODES["request.unexpected"]
+_bug: Final = {"code": "request.unexpected", "message": _BUG.meaning, "hint": _BUG.hint}
 
 
 class _Line(msgspec.Struct):

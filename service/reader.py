@@ -1,4 +1,4 @@
-"""What a mirror offers to readers, and to whom: the reader behind the routes, which knows no HTTP."""
+"""What a mirror offers to readers: the reader behind the routes, which knows no HTTP. `access` says to whom."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from typing import Final
 import msgspec
 
 from corpus import layout
-from corpus.catalog import Catalog, Row, read_catalog, read_mirror
+from corpus.catalog import Catalog, read_catalog, read_mirror
 from corpus.errors import NotFoundError, RequestError, StoreError, VoxshelfError
-from corpus.licenses import LICENSES, UNKNOWN, License
 from corpus.stores import Store
 
 # What clients of older Zarr versions ask for first; no store of ours has them.
@@ -174,31 +173,23 @@ class Reader:
         return held
 
 
-def license_of_row(row: Row) -> License:
-    """Return the licence of a subject's row; unknown when it is none that we know."""
-    return LICENSES.get(row["license"], UNKNOWN)
-
-
-def readable_key(catalog: Catalog, subject: str, key: str) -> tuple[str, License] | None:
-    """Return the mirror's key of an object of a subject, and its licence; None where no such object can exist.
+def readable_key(catalog: Catalog, subject: str, key: str) -> str | None:
+    """Return the mirror's key of an object of a subject; None where no such object can exist.
 
     Raises
     ------
     NotFoundError
         The mirror does not list the subject (``not-found.withdrawn`` for a chunk, which must not be taken for zeros).
     RequestError
-        The key is malformed, or the subject's licence does not allow reading.
+        The key is malformed.
     """
     check_key(key)
     if subject not in catalog.subjects and key.rpartition("/")[2] not in _DOCUMENTS:
         raise NotFoundError("not-found.withdrawn", f"no subject {subject!r} is listed", place=subject)
-    license_ = license_of_row(catalog.subject(subject))
-    if not license_.is_known:
-        message = "the licence of this subject is unknown, so it is not served"
-        raise RequestError("request.licence", message, place=subject)
+    catalog.subject(subject)
     if key.rpartition("/")[2] in _OTHER_VERSIONS or _OURS.fullmatch(key) is None:
         return None
-    return f"{layout.store_key(subject)}/{key}", license_
+    return f"{layout.store_key(subject)}/{key}"
 
 
 def check_key(key: str) -> None:

@@ -6,6 +6,7 @@ Each setting says itself what it means; ``docs/service.toml`` is written from he
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
@@ -16,6 +17,38 @@ from corpus.errors import SettingsError
 
 ENVIRONMENT: Final = "VOXSHELF_SERVE_"
 """What the names of environment variables start with: ``VOXSHELF_SERVE_PORT``."""
+
+
+class Rule(StrEnum):
+    """What a licence asks of those who read data under it."""
+
+    OPEN = "open"
+    """Anyone may read."""
+    ACKNOWLEDGE = "acknowledge"
+    """Those who say that they accept the licence, or whose token is for it."""
+    TOKEN = "token"  # noqa: S105 - the name of a rule, not a secret
+    """Those whose token is for the licence."""
+    DENY = "deny"
+    """Nobody."""
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A bearer token that opens some licences. The token itself is not kept.
+
+    Attributes
+    ----------
+    name
+        Whose it is, for the operator.
+    sha256
+        Hexadecimal digest of the token: ``printf %s TOKEN | sha256sum``. Tokens are long and random, so a plain digest
+        cannot be guessed back.
+    licenses
+        SPDX ids that it opens.
+    """
+
+    name: str
+    sha256: str
+    licenses: tuple[str, ...]
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +71,20 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catalog_ttl_s: Annotated[
         float, Meta(ge=0, description="For how long the tables are used before a new publication is looked for.")
     ] = 10.0
+    license_rules: Annotated[
+        dict[str, Rule],
+        Meta(
+            description="What each licence (by SPDX id) asks for: open, acknowledge, token or deny. One that is not "
+            'named is open, and unknown is denied. For example { "CC-BY-NC-4.0" = "acknowledge" }.'
+        ),
+    ] = {}
+    tokens: Annotated[
+        tuple[Token, ...],
+        Meta(
+            description="Bearer tokens, each with name (whose it is), sha256 (64 hexadecimal digits) and licenses (the "
+            "SPDX ids it opens). The token itself is not kept."
+        ),
+    ] = ()
     host: Annotated[str, Meta(description="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8000
     trusted_proxies: Annotated[

@@ -17,12 +17,23 @@ from corpus.regions import Box
 from service.conditions import REVALIDATE, etag_of, is_unchanged
 from service.dependencies import CatalogDep, GrantDep, pool_of, upstream_of
 from service.formats import Format, gzipped, header_of, in_pieces
+from service.openapi import data_answers
 from service.parameters import CutQuery
 from service.pool import DecodedResponse
 from service.volumes import StoredArray, StoredVolume, read_volume
 from service.voxels import VoxelReader
 
-router = APIRouter(prefix="/v1/subjects/{subject}/{volume}", tags=["data"])
+router = APIRouter(
+    prefix="/v1/subjects/{subject}/{volume}",
+    tags=["data"],
+    responses=data_answers(
+        ("application/gzip", "application/octet-stream"),
+        "not-found.label",
+        "not-found.level",
+        "request.region",
+        "request.too-large",
+    ),
+)
 
 CutDep = Annotated[CutQuery, Query()]
 

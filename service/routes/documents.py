@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from corpus import layout
 from service.answers import answer_object
 from service.dependencies import catalog_of, upstream_of
+from service.openapi import CATALOGUE_CODES, Answers, errors
 from service.ranges import ByteRange
 from service.reader import Document, Reader
 from service.upstream import Method, Opened, resolve
@@ -55,6 +56,24 @@ async def read_document(request: Request) -> Response:
     return await answer_object(request, upstream, key, headers)
 
 
-for _key in _TYPES:
-    router.add_api_route(f"/{_key}", read_document, methods=["GET"], summary=f"{_key} of the mirror")
+def _answers(media_type: str) -> Answers:
+    schema = {} if media_type.endswith("json") else {"type": "string", "format": "binary"}
+    whole = {"description": "The document.", "content": {media_type: {"schema": schema}}}
+    return {
+        200: whole,
+        206: {**whole, "description": "The range that was asked for."},
+        304: {"description": "It is the one that `If-None-Match` names."},
+        **errors("not-found.key", "request.range", "request.precondition", *CATALOGUE_CODES),
+    }
+
+
+for _key, _type in _TYPES.items():
+    router.add_api_route(
+        f"/{_key}",
+        read_document,
+        methods=["GET"],
+        summary=f"{_key} of the mirror",
+        responses=_answers(_type),
+        response_class=Response,
+    )
     router.add_api_route(f"/{_key}", read_document, methods=["HEAD"], include_in_schema=False)

@@ -3,64 +3,65 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
-from corpus import layout
-from corpus.catalog import Catalog
-from service.dependencies import catalog_of
-from service.reader import license_of_row
+from service import pages
+from service.access import license_of_row
+from service.clients import store_url
+from service.dependencies import AccessDep, CatalogDep
+from service.representations import page_answer
+from service.settings import Rule
 
 router = APIRouter()
 
 _MOST_ROWS = 200
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222;background:#fff}
-table{border-collapse:collapse;width:100%}
-td,th{padding:.25rem .75rem .25rem 0;text-align:left;border-bottom:1px solid #ddd}
-pre{background:#f4f4f4;padding:1rem;overflow:auto}a{color:#0645ad}
-"""
 
 
-@router.get("/", response_class=HTMLResponse, include_in_schema=False)
-def home(request: Request, catalog: Annotated[Catalog, Depends(catalog_of)]) -> str:
-    """Return a page for people: what this is, how to read it, and the subjects."""
-    base = escape(str(request.base_url).rstrip("/"))
+@router.head("/", include_in_schema=False)
+@router.get("/", include_in_schema=False)
+def home(request: Request, catalog: CatalogDep, access: AccessDep) -> Response:
+    """Return a page for people: what this is, how to read it, and the first subjects."""
+    base = str(request.base_url).rstrip("/")
     corpus = catalog.mirror.corpus
     licenses = ", ".join(f"{escape(spdx)}: {count}" for spdx, count in catalog.mirror.licenses.items())
-    rows = [_row(base, subject, catalog) for subject in list(catalog.subjects)[:_MOST_ROWS]]
-    open_ones = [name for name, row in catalog.subjects.items() if license_of_row(row).is_known]
-    example = _example(base, open_ones[0]) if open_ones else "<p>No subject has a known licence, so none is served.</p>"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{escape(corpus.name)}</title><style>{_STYLE}</style></head><body>
-<h1>{escape(corpus.name)}</h1>
+    open_ones = (name for name, row in catalog.subjects.items() if access.rule(license_of_row(row)) is Rule.OPEN)
+    shown = list(catalog.subjects.values())[:_MOST_ROWS]
+    rows = (
+        [
+            pages.link(f"{base}/v1/subjects/{row['subject']}", row["subject"]),
+            row["license"],
+            row["indication"],
+            ["ct"] * row["has_ct"] + ["pet"] * row["has_pet"] + row["families_present"],
+            row["bytes"] / 1e6,
+        ]
+        for row in shown
+    )
+    body = f"""<h1>{escape(corpus.name)}</h1>
 <p>{catalog.mirror.subjects} subjects ({licenses}), release {escape(corpus.release)}. {escape(corpus.citation)}</p>
-<h2>Read a region</h2>{example}
-<p>The catalogue as JSON: <a href="{base}/v1/subjects">{base}/v1/subjects</a>; the API:
-<a href="{base}/openapi.json">{base}/openapi.json</a>.</p>
+<h2>Read a region</h2>{_example(base, next(open_ones, None))}
+<p>{pages.link(f"{base}/v1/subjects", "Search the subjects")}, or take them as
+{pages.link(f"{base}/v1/subjects.json", "JSON")} or {pages.link(f"{base}/v1/subjects.csv", "CSV")};
+{pages.link(f"{base}/docs", "the API")}.</p>
 <h2>Subjects</h2>
-<table><tr><th>subject</th><th>license</th><th>volumes</th><th>regions</th><th>MB</th></tr>{"".join(rows)}</table>
-</body></html>"""
+{pages.table(["subject", "license", "indication", "volumes", "MB"], rows)}"""
+    return page_answer(request, pages.page(corpus.name, body), f"{base}/v1/subjects.json")
 
 
-def _row(base: str, subject: str, catalog: Catalog) -> str:
-    row = catalog.subjects[subject]
-    volumes = ", ".join(volume["volume"].removeprefix("labels/") for volume in catalog.volumes.get(subject, []))
-    cells = [
-        f'<a href="{base}/v1/subjects/{escape(subject)}">{escape(subject)}</a>',
-        escape(row["license"]),
-        escape(volumes),
-        str(len(catalog.regions.get(subject, []))),
-        f"{row['bytes'] / 1e6:.1f}",
-    ]
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+@router.head("/search", include_in_schema=False)
+@router.get("/search", include_in_schema=False)
+def search(request: Request) -> Response:
+    """Lead from the form of the list to the list: forms send their empty fields too, which the API would refuse."""
+    filled = [(name, value) for name, value in request.query_params.multi_items() if value]
+    return RedirectResponse(f"v1/subjects?{urlencode(filled)}", 303)
 
 
-def _example(base: str, subject: str) -> str:
+def _example(base: str, subject: str | None) -> str:
+    if subject is None:
+        return "<p>No subject is open to everyone; the page of each says what it takes to read it.</p>"
     return f"""<pre>import xarray as xr  # pip install xarray zarr fsspec aiohttp
 
-tree = xr.open_datatree("{base}/zarr/{escape(subject)}{layout.STORE_SUFFIX}", engine="zarr", zarr_format=3)
+tree = xr.open_datatree("{escape(store_url(base, subject))}", engine="zarr", zarr_format=3)
 print(tree)</pre>"""

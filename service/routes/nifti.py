@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from service.conditions import REVALIDATE, etag_of, is_unchanged, wanted_range
 from service.dependencies import CatalogDep, GrantDep, pool_of, upstream_of
 from service.formats import gzipped, in_pieces
+from service.openapi import data_answers
 from service.pool import DecodedResponse
 from service.upstream import resolve
 from service.virtual import VirtualNifti
@@ -15,10 +18,12 @@ from service.volumes import read_volume
 from service.voxels import VoxelReader
 
 router = APIRouter(prefix="/v1/subjects/{subject}", tags=["data"])
+_NII: Final = data_answers(("application/octet-stream",), ranged=True)
+_NII_GZ: Final = data_answers(("application/gzip",))
 
 
 @router.head("/{volume}.nii", include_in_schema=False)
-@router.get("/{volume}.nii", summary="The source file, inflated", response_class=Response)
+@router.get("/{volume}.nii", summary="The source file, inflated", responses=_NII, response_class=Response)
 async def nifti(request: Request, catalog: CatalogDep, grant: GrantDep, subject: str, volume: str) -> Response:
     """Return the bytes of the NIfTI file that the volume was converted from, or a range of them.
 
@@ -46,7 +51,7 @@ async def nifti(request: Request, catalog: CatalogDep, grant: GrantDep, subject:
 
 
 @router.head("/{volume}.nii.gz", include_in_schema=False)
-@router.get("/{volume}.nii.gz", summary="The source file, gzipped anew", response_class=Response)
+@router.get("/{volume}.nii.gz", summary="The source file, gzipped anew", responses=_NII_GZ, response_class=Response)
 async def nifti_gz(request: Request, catalog: CatalogDep, grant: GrantDep, subject: str, volume: str) -> Response:
     """Return the same as ``.nii``, gzipped on the way: the inflated bytes are those of the source, the gzip is ours."""
     row = catalog.volume(subject, volume)

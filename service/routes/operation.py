@@ -12,19 +12,25 @@ from corpus import layout
 from corpus.errors import CODES, VoxshelfError
 from service.dependencies import catalog_of, upstream_of
 from service.metrics import Metrics
+from service.openapi import answers, errors
 
 router = APIRouter(tags=["operation"])
 
 _FRESH_S: Final = 5.0
+_READY: Final = answers("Readiness", tables=False)
+_READY[503] = {**_READY[200], "description": "No, and why."}
+_PAGE: Final = errors() | {200: {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
-@router.get("/healthz", summary="Is the process alive")
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", summary="Is the process alive", response_model=None, responses=answers("Status", tables=False))
 async def alive() -> dict[str, str]:
     """Answer as long as the process can; says nothing about the mirror."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", summary="Can it serve the mirror", responses={503: {"description": "No, and why."}})
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", summary="Can it serve the mirror", responses=_READY)
 async def ready(request: Request) -> Response:
     """Answer 200 when the tables are at hand and object storage answers, else 503 with the reason."""
     state = request.app.state
@@ -67,4 +73,6 @@ async def metrics(request: Request) -> Response:
 
 public_metrics = APIRouter(tags=["operation"])
 """``/metrics`` beside the other routes, for who has no port of its own for it."""
-public_metrics.add_api_route("/metrics", metrics, methods=["GET"], summary="Counters for Prometheus")
+public_metrics.add_api_route(
+    "/metrics", metrics, methods=["GET"], summary="Counters for Prometheus", responses=_PAGE, response_class=Response
+)

@@ -14,12 +14,17 @@ from corpus.picture import CT_WINDOWS_HU, PLANES
 from service.access import Grant
 from service.conditions import REVALIDATE, etag_of, is_unchanged
 from service.dependencies import CatalogDep, GrantDep, pool_of, upstream_of
+from service.openapi import data_answers
 from service.parameters import DataQuery
 from service.pictures import View, draw, require_view, values_of
 from service.volumes import is_label, read_volume
 from service.voxels import VoxelReader
 
-router = APIRouter(prefix="/v1/subjects/{subject}/{volume}", tags=["pictures"])
+router = APIRouter(
+    prefix="/v1/subjects/{subject}/{volume}",
+    tags=["pictures"],
+    responses=data_answers(("image/png",), "not-found.label", "request.region", "request.too-large"),
+)
 
 _PLANE = f"^({'|'.join(PLANES)})$"
 _PRESET = f"^({'|'.join(CT_WINDOWS_HU)})$"

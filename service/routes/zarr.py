@@ -10,9 +10,9 @@ from starlette.routing import Route
 
 from corpus import layout
 from corpus.errors import NotFoundError, RequestError, StoreError
-from corpus.licenses import License
+from service.access import Grant
 from service.answers import ObjectAnswer, answer_object
-from service.dependencies import catalog_of, upstream_of
+from service.dependencies import catalog_of, granted, upstream_of
 from service.reader import readable_key
 from service.settings import ServiceSettings
 from service.upstream import Method, Upstream
@@ -32,11 +32,12 @@ async def read_object(request: Request) -> Response:
     subject = store.removesuffix(layout.STORE_SUFFIX)
     if subject == store:
         raise NotFoundError("not-found.subject", f"stores are named SUBJECT{layout.STORE_SUFFIX}")
-    found = readable_key(await catalog_of(request), subject, request.path_params["key"])
-    if found is None:
+    catalog = await catalog_of(request)
+    key = readable_key(catalog, subject, request.path_params["key"])
+    grant = granted(request, catalog, subject)
+    if key is None:
         raise NotFoundError("not-found.key", "there are no such keys in these stores, which are of Zarr version 3")
-    key, license_ = found
-    return await _answer(request, subject, key, _headers(key, license_))
+    return await _answer(request, subject, key, _headers(key, grant))
 
 
 async def _answer(request: Request, subject: str, key: str, headers: dict[str, str]) -> Response:
@@ -59,7 +60,8 @@ async def _redirect(upstream: Upstream, key: str, method: Method, headers: dict[
     url = await upstream.presigned(key, method)
     if url is None:
         raise RequestError("request.parameter", "redirect: this mirror does not lie on S3")
-    return RedirectResponse(url, 307, {"Link": headers["Link"], "Cache-Control": "no-store"})
+    kept = {name: text for name, text in headers.items() if name not in {"Cache-Control", "Content-Type"}}
+    return RedirectResponse(url, 307, {**kept, "Cache-Control": "no-store"})
 
 
 async def _require_store(upstream: Upstream, subject: str) -> None:
@@ -71,12 +73,11 @@ async def _require_store(upstream: Upstream, subject: str) -> None:
         raise StoreError("store.unreachable", message, place=subject) from error
 
 
-def _headers(key: str, license_: License) -> dict[str, str]:
+def _headers(key: str, grant: Grant) -> dict[str, str]:
     document = key.endswith("/zarr.json")
     return {
-        "Cache-Control": _REVALIDATE if document else _IMMUTABLE,
+        **grant.headers(_REVALIDATE if document else _IMMUTABLE),
         "Content-Type": "application/json" if document else "application/octet-stream",
-        "Link": f'<{license_.url}>; rel="license"',
     }
 
 

@@ -3,7 +3,10 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,7 +15,11 @@ from typing import Any, NamedTuple
 import httpx
 import nibabel as nib
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
+from service.app import create_app
+from service.settings import ServiceSettings
 from tests.conftest import BIN, free_port, wait_until_healthy
 
 
@@ -86,3 +93,35 @@ def image_of() -> Callable[[bytes], nib.Nifti1Image]:
         return image
 
     return load
+
+
+Serving = Callable[[ServiceSettings], AbstractContextManager[str]]
+ServingApp = Callable[[FastAPI], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def serving_app() -> ServingApp:
+    """Starts an application on a real socket; a context manager that gives the base URL."""
+
+    @contextmanager
+    def start(app: FastAPI) -> Iterator[str]:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            server = uvicorn.Server(uvicorn.Config(app, log_level="info"))
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+            thread.start()
+            while not server.started:
+                time.sleep(0.01)
+            try:
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            finally:
+                server.should_exit = True
+                thread.join()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def serving(serving_app: ServingApp) -> Serving:
+    """Starts a service with settings of the test's own; a context manager that gives the base URL."""
+    return lambda settings: serving_app(create_app(settings))
