@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from converter import page, thumbnail
+from converter import page
 from converter.events import Event, Listener, Report, VolumeDone
 from converter.publish import completed_subjects
 from corpus import layout
@@ -152,6 +152,9 @@ def picture_name(subject: str) -> str:
 
 def add_picture(mirror: Store, subject: str, folder: PageFolder) -> Finding | None:
     """Draw a complete subject; return why there is no picture of it. A picture never stops anything."""
+    # Pillow is loaded when something is drawn: a conversion without pictures starts quicker.
+    from converter import thumbnail
+
     try:
         folder.put(picture_name(subject), thumbnail.draw(thumbnail.read_layers(mirror, subject)))
     except VoxshelfError as error:
