@@ -170,7 +170,7 @@ class DescribedApp(FastAPI):
                     for operation in operations.values():
                         operation["security"] = _SECURITY
                         for parameter in operation["parameters"]:
-                            parameter |= _PATH_PARAMETERS.get(parameter["name"], {})
+                            parameter.update(_PATH_PARAMETERS.get(parameter["name"], {}))
             document["components"] = {
                 **document.get("components", {}),
                 "schemas": {**document.get("components", {}).get("schemas", {}), **SCHEMAS},
