@@ -60,7 +60,7 @@ conformance: .venv/.synced  ## make conformance URL=http://...: is a Zarr hierar
 	$(BIN)/python tests/conformance $(URL) $(OPTIONS)
 
 conformance-peers: .venv/.synced  ## voxshelf and its peers side by side: the table of docs/conformance.md
-	$(BIN)/python tests/conformance/peers.py
+	$(BIN)/python tests/conformance/peers.py --into docs/conformance.md
 
 lock:  ## resolve pyproject.toml anew into uv.lock
 	uv lock

@@ -1,6 +1,6 @@
-"""Probes voxshelf and its peers on the same store, and prints the table of docs/conformance.md.
+"""Probes voxshelf and its peers on the same store, and writes the table of docs/conformance.md.
 
-    python tests/conformance/peers.py
+    python tests/conformance/peers.py --into docs/conformance.md
 
 makes a synthetic mirror, installs the peers of ``peers/requirements.txt`` in an environment of their own in the user's
 cache, starts each in front of the upstream that fails on demand, and runs all probes. nginx has to be installed
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 STORE = "subjects/0001.ome.zarr/pet/scale0"
+MARK = "<!-- made by `make conformance-peers` -->"
 MARKS = {"pass": "yes", "fail": "**no**", "skip": "-"}
 
 
@@ -59,7 +60,7 @@ def environment() -> Path:
         # A base interpreter, since an environment in an environment may lack pip.
         base = str(Path(sys.base_prefix) / "bin" / "python3")
         subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(requirements)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-qq", "-r", str(requirements)], check=True)
         (folder / "whole").touch()
     return python
 
@@ -103,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mirror", help="a mirror to take instead of a synthetic one; it must hold subject 0001")
     parser.add_argument("--without", default="", help="ids or groups of probes to leave out")
+    parser.add_argument("--into", metavar="PAGE", help="write it to the end of this page instead of printing it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         mirror = Path(options.mirror or f"{folder}/mirror").absolute()
@@ -112,7 +114,12 @@ def main() -> None:
                 subprocess.run([str(BIN / "voxshelf"), *arguments], check=True, stdout=subprocess.DEVNULL)
         every = {peer.name: probed(peer, mirror, options.without) for peer in peers(environment(), mirror)}
     found = {name: one for name, one in every.items() if one is not None}
-    sys.stdout.write(f"{table(found)}\n\n{reasons(found)}\n")
+    text = f"{table(found)}\n\n## What they did instead\n{reasons(found)}\n"
+    if options.into is None:
+        sys.stdout.write(text)
+        return
+    page = Path(options.into)
+    page.write_text(f"{page.read_text().partition(MARK)[0]}{MARK}\n\n{text}")
 
 
 if __name__ == "__main__":
