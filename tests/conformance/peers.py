@@ -105,7 +105,11 @@ def main() -> None:
     parser.add_argument("--mirror", help="a mirror to take instead of a synthetic one; it must hold subject 0001")
     parser.add_argument("--without", default="", help="ids or groups of probes to leave out")
     parser.add_argument("--into", metavar="PAGE", help="write it to the end of this page instead of printing it")
+    parser.add_argument("--python", action="store_true", help="only make the peers' environment, and print its Python")
     options = parser.parse_args()
+    if options.python:
+        sys.stdout.write(f"{environment()}\n")
+        return
     with tempfile.TemporaryDirectory() as folder:
         mirror = Path(options.mirror or f"{folder}/mirror").absolute()
         if options.mirror is None:

@@ -17,7 +17,9 @@ what = f"root {url};"
 if "://" in url:
     what = f"proxy_pass {url}; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_read_timeout 10s;"
 text = Path(__file__).with_suffix(".conf").read_text()
-for word, value in {"FOLDER": folder, "PORT": port, "WHAT": what}.items():
+# Started by root its workers would be another user, who may not read the folder.
+user = "user root;" if os.geteuid() == 0 else ""
+for word, value in {"FOLDER": folder, "PORT": port, "WHAT": what, "USER": user}.items():
     text = text.replace(f"@{word}@", value)
 config = Path(folder, "nginx.conf")
 config.write_text(text)
