@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory bench-pieces bench-serve load \
-	conformance conformance-peers clean
+.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory bench-pieces \
+	bench-serve load conformance conformance-peers clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -153,7 +153,7 @@ class Load:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 reader, writer = await self._connection(small=True)
                 writer.write(f"GET {chance.choice(list(self.shards))} HTTP/1.1\r\nHost: slow\r\n\r\n".encode())
-                while await reader.read(_SLOW_BYTES) and self.now() < self.plan.seconds:
+                while await reader.read(_SLOW_BYTES) and self.now() < self.plan.seconds:  # noqa: ASYNC110 - slow on purpose
                     await asyncio.sleep(_PAUSE_S)
                 writer.close()
             await asyncio.sleep(_PAUSE_S)

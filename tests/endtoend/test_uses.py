@@ -1,4 +1,4 @@
-"""What people do with a served mirror: a notebook, a cluster, a NIfTI tool, a shell. Nothing of ours is installed there."""
+"""What people do with a served mirror in a notebook, on a cluster, with a NIfTI tool, in a shell; without our code."""
 
 from __future__ import annotations
 
