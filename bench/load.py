@@ -252,8 +252,7 @@ def made(folder: Path, size: str) -> Path:
 def measured(plan: Plan, mirror: Path) -> Load:
     """Start everything and run the plan."""
     with servers.seaweedfs("load") as (upstream, env):
-        upload = "import sys, s3fs; s3fs.S3FileSystem().put(sys.argv[1] + '/', 'load/mirror/', recursive=True)"
-        subprocess.run([sys.executable, "-c", upload, str(mirror)], check=True, env={**os.environ, **env})
+        servers.upload(mirror, "s3://load/mirror", env)
         env["VOXSHELF_SERVE_UPSTREAM_TIMEOUT_S"] = str(plan.upstream_s)
         with servers.voxshelf("s3://load/mirror", env) as service:
             store = mirror / STORE

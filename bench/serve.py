@@ -128,8 +128,7 @@ def from_s3(mirror: Path, job: Job, rounds: int) -> dict[str, Row]:
     """Measure our service in front of SeaweedFS, and obstore itself, in turn."""
     rows: dict[str, list[Row]] = {"voxshelf": [], "obstore itself": []}
     with servers.seaweedfs("bench") as (_, env):
-        upload = "import sys, s3fs; s3fs.S3FileSystem().put(sys.argv[1] + '/', 'bench/mirror/', recursive=True)"
-        subprocess.run([sys.executable, "-c", upload, str(mirror)], check=True, env={**os.environ, **env})
+        servers.upload(mirror, "s3://bench/mirror", env)
         with servers.voxshelf("s3://bench/mirror", env) as ours:
             paths = [(f"/zarr/0001.ome.zarr/{path}", size) for path, size in job.objects]
             keys = [(f"{STORE}/{path}", size) for path, size in job.objects]

@@ -57,7 +57,7 @@ def free_port(highest: int = 65535) -> int:
 
 @contextlib.contextmanager
 def started(command: list[str], health: str, env: dict[str, str] | None = None) -> Iterator[Running]:
-    """Start a server; ``{port}`` in the command and in the health path's URL is a free one."""
+    """Start a server and wait for any answer of `health`, a path; ``{port}`` in the command becomes a free one."""
     port = str(free_port())
     base = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as log:
@@ -118,3 +118,9 @@ def seaweedfs(bucket: str) -> Iterator[tuple[Running, dict[str, str]]]:
         command = [str(BIN / "weed"), "mini", f"-dir={folder}", *fixed, *ports, "-s3.port={port}"]
         with started(command, "/healthz", KEYS) as running:
             yield running, {**KEYS, "AWS_ENDPOINT_URL": running.base}
+
+
+def upload(folder: Path, url: str, env: dict[str, str]) -> None:
+    """Copy a folder into a bucket."""
+    program = "import sys, s3fs; s3fs.S3FileSystem().put(sys.argv[1] + '/', sys.argv[2], recursive=True)"
+    subprocess.run([sys.executable, "-c", program, str(folder), f"{url}/"], check=True, env={**os.environ, **env})

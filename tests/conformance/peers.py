@@ -65,10 +65,10 @@ def environment() -> Path:
     return python
 
 
-def probed(peer: Peer, mirror: Path, without: str) -> dict[str, Any] | None:
+def probed(peer: Peer, mirror: Path, without: str, patience_s: str) -> dict[str, Any] | None:
     """Return what the suite finds, or None where the server did not start."""
     command = [sys.executable, str(HERE), "--json", "--serve", peer.command, "--at", peer.at]
-    command += ["--root", str(mirror), "--store", STORE, "--without", without]
+    command += ["--root", str(mirror), "--store", STORE, "--without", without, "--patience", patience_s]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found: dict[str, Any] = json.loads(done.stdout)
@@ -104,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mirror", help="a mirror to take instead of a synthetic one; it must hold subject 0001")
     parser.add_argument("--without", default="", help="ids or groups of probes to leave out")
+    parser.add_argument("--patience", default="20", help="seconds that a server may wait for a frozen upstream")
     parser.add_argument("--into", metavar="PAGE", help="write it to the end of this page instead of printing it")
     parser.add_argument("--python", action="store_true", help="only make the peers' environment, and print its Python")
     options = parser.parse_args()
@@ -116,7 +117,9 @@ def main() -> None:
             made = [["phantom", f"{folder}/corpus", "--subjects", "1"], ["convert", f"{folder}/corpus", str(mirror)]]
             for arguments in made:
                 subprocess.run([str(BIN / "voxshelf"), *arguments], check=True, stdout=subprocess.DEVNULL)
-        every = {peer.name: probed(peer, mirror, options.without) for peer in peers(environment(), mirror)}
+        every = {
+            peer.name: probed(peer, mirror, options.without, options.patience) for peer in peers(environment(), mirror)
+        }
     found = {name: one for name, one in every.items() if one is not None}
     text = f"{table(found)}\n\n## What they did instead\n{reasons(found)}\n"
     if options.into is None:
