@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from clients import boxes_of, needs
 from exchange import Answer, Server
@@ -16,6 +16,7 @@ from target import Target
 from upstream import Fault, Upstream, other
 
 faults = partial(probe, "faults")
+NOT_ASKED: Final = "upstream was not asked: the server does not read from it, or kept what it had read"
 
 
 class Behind(NamedTuple):
@@ -41,7 +42,7 @@ class Behind(NamedTuple):
         with self.upstream.failing(kind, self.target.key, times) as fault:
             yield fault
         if not fault.seen:
-            raise SkippedError("upstream was not asked: the server does not read from it, or kept what it had read")
+            raise SkippedError(NOT_ASKED)
 
     def recovered(self) -> None:
         """Expect that the object can be read."""
@@ -68,9 +69,9 @@ def persistent(behind: Behind, kind: str) -> None:
     with behind.failing(kind):
         for method, headers in (("GET", {}), ("GET", {"Range": "bytes=-64"}), ("HEAD", {})):
             answer = behind.target.server.get(behind.target.key, headers, method=method)
-            # What a cache still has is right as long as its bytes are.
-            whole = behind.target.body[-64:] if headers else behind.target.body if method == "GET" else b""
-            kept = answer.status in {200, 206} and answer.body == whole
+            # What a cache still has is right as long as its bytes are, and so is the whole instead of a range.
+            right = {behind.target.body, behind.target.body[-64:]} if method == "GET" else {b""}
+            kept = answer.status in {200, 206} and answer.body in right
             refused = method == "HEAD" and answer.status in {405, 501}  # it never has HEAD
             expect(kept or refused or is_fault(answer), f"{method} {headers or ''} gave {answer.status}")
             expect(kept or "immutable" not in answer.header("Cache-Control"), "the error may be kept for ever")
@@ -123,7 +124,7 @@ def cut(behind: Behind) -> None:
 def cut_range(behind: Behind) -> None:
     """The same for a range."""
     with behind.failing("cut"):
-        whole_or_error(behind, behind.target.body[:5000], headers={"Range": "bytes=0-4999"})
+        whole_or_error(behind, behind.target.body, behind.target.body[:5000], headers={"Range": "bytes=0-4999"})
 
 
 @faults("fault-changed", MUST)
@@ -145,6 +146,8 @@ def changed_later(behind: Behind) -> None:
         # An index may be kept for a while; the first chunk after it tells the server that it is of another object.
         for _ in range(2):
             found = tuple(server.get(key, {"Range": text}).body for text in ("bytes=-64", "bytes=0-99"))
+        if found == (old, old):
+            raise SkippedError("the server ignores ranges, and kept what it had read")
         versions = [(old[-64:], old[:100]), (other(old)[-64:], other(old)[:100])]
         expect(found in versions, "the index is of one version, the chunk of another")
         again = server.get(key, {"Range": "bytes=0-99", "If-Range": etag})
@@ -187,7 +190,7 @@ def stalled(behind: Behind) -> None:
         except FailedError as error:
             expect("no answer" not in str(error), f"nothing happened for {behind.patience_s:.0f} s")
             return
-    expect(is_fault(answer), f"status {answer.status} and {len(answer.body)} bytes")
+    expect(is_fault(answer) or answer.body == behind.target.body, f"{answer.status} and {len(answer.body)} bytes")
 
 
 def _patient(behind: Behind) -> Server:
@@ -203,12 +206,16 @@ def no_air(behind: Behind) -> None:
 
     target = behind.target
     array = zarr.open_array(f"{target.server.base}/{target.array.path}", mode="r", zarr_format=3)
+    asked = 0
     for kind, (name, box) in itertools.product(("403", "503", "cut"), boxes_of(target.array).items()):
         true = target.copy[box]
-        with behind.upstream.failing(kind, target.key):
+        with behind.upstream.failing(kind, target.key) as fault:
             try:
                 found = array[box]
             except Exception:  # noqa: BLE001 - whatever it is, the user of the client sees that something is wrong
-                continue
+                found = true
+        asked += fault.seen
         right = np.array_equal(np.asarray(found), true, equal_nan=true.dtype.kind == "f")
         expect(right, f"the client took {kind} for zeros in the {name}")
+    if not asked:
+        raise SkippedError(NOT_ASKED)

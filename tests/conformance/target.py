@@ -88,7 +88,7 @@ class Target:
     @cached_property
     def object(self) -> tuple[str, Answer]:
         """The key of the largest object among the array's first few, and what a plain GET of it gives."""
-        found = [(key, answer) for key, answer in self.objects() if answer.status == 200]
+        found = [(key, answer) for key, answer in itertools.islice(self.objects(), 8) if answer.status == 200]
         expect(found, f"none of the objects of {self.array.path!r} could be read by a plain GET")
         return max(found, key=lambda each: len(each[1].body))
 
