@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory bench-sizes bench-pieces clean
+.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory \
+	bench-sizes bench-pieces bench-serve load conformance conformance-peers clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,18 @@ bench-memory: .venv/.synced  ## peak memory: what it grows by when a volume doub
 
 bench-pieces: .venv/.synced  ## encoding, means and modes beside what was tried instead
 	$(BIN)/python -m bench.pieces
+
+bench-serve: .venv/.synced  ## ranges from a folder and from S3, and one liver: voxshelf beside nginx, zarr-http-server, obstore
+	$(BIN)/python -m bench.serve
+
+load: .venv/.synced  ## 200 clients for a minute, slow readers, hang-ups, and an upstream that freezes in the middle
+	$(BIN)/python -m bench.load
+
+conformance: .venv/.synced  ## make conformance URL=http://...: is a Zarr hierarchy served as its clients need it?
+	$(BIN)/python tests/conformance $(URL) $(OPTIONS)
+
+conformance-peers: .venv/.synced  ## voxshelf and its peers side by side: the table of docs/conformance.md
+	$(BIN)/python tests/conformance/peers.py --into docs/conformance.md
 
 lock:  ## resolve pyproject.toml anew into uv.lock
 	uv lock

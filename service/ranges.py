@@ -12,7 +12,8 @@ import msgspec
 
 from corpus.errors import RequestError
 
-_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)", re.IGNORECASE)
+# No object has 10**18 bytes; what is longer would not fit the integers of object stores.
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 class ByteRange(msgspec.Struct, frozen=True):

@@ -22,6 +22,9 @@ from service.ranges import ByteRange, parse_range
         ("bytes=0-1,3-4", None),
         ("items=0-1", None),
         ("bytes=a-b", None),
+        (f"bytes=0-{10**18 - 1}", ByteRange(0, 10**18 - 1)),
+        (f"bytes=0-{10**18}", None),
+        ("bytes=\u0661-\u0662", None),
     ],
 )
 def test_parsing(header: str | None, expected: ByteRange | None) -> None:
