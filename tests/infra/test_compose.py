@@ -300,7 +300,7 @@ def test_the_options_exist(
 
 @pytest.mark.parametrize("name", ["convert", "service"])
 def test_our_commands_are_ones_that_the_command_line_takes(services: dict[str, dict[str, Any]], name: str) -> None:
-    words = [word for word in (*services[name].get("entrypoint", []), *services[name].get("command", []))]
+    words = [*services[name].get("entrypoint", []), *services[name].get("command", [])]
     verb, *arguments = words[words[0] == "voxshelf" :]
     parent = cli.make_context("voxshelf", [verb, *arguments])
     command = cli.get_command(parent, verb)
