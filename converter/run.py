@@ -117,7 +117,10 @@ class Cluster:
         """Learn what the workers of now can take, and return their number."""
         self._looked_s = time.monotonic()
         # Not scheduler_info(): the client refreshes it in the background, without the workers.
-        workers = self._client.sync(self._client.scheduler.identity, n_workers=-1)["workers"].values()
+        scheduler = self._client.scheduler
+        if scheduler is None:
+            raise AssertionError("a client in use has a scheduler")
+        workers = self._client.sync(scheduler.identity, n_workers=-1)["workers"].values()
         self.slots = max(_LEAST_SLOTS, 2 * sum(worker["nthreads"] for worker in workers))
         limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
         self.memory_bytes = min(limits, default=None)

@@ -195,7 +195,9 @@ def test_keys_are_in_no_file_and_with_those_who_need_them(overlay: str) -> None:
         assert all(
             mount.get("readOnly") for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "corpus"
         )
-        assert all(entry["name"].startswith("DASK_") for entry in spec["containers"][0].get("env", [])), name
+        assert all(
+            entry["name"].startswith(("DASK_", "VOXSHELF_")) for entry in spec["containers"][0].get("env", [])
+        ), name
 
 
 def allowed(manifests: list[Manifest], source: dict[str, str], target: dict[str, str]) -> bool:
