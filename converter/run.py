@@ -6,12 +6,15 @@ imported when a cluster is wanted: it takes longer to load than a small conversi
 
 from __future__ import annotations
 
+import json
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from corpus.errors import SettingsError, StoreError
 
@@ -20,6 +23,13 @@ if TYPE_CHECKING:
 
 type Job = Callable[..., Any]
 
+_LEAST_SLOTS: Final = 8
+"""Jobs that a cluster is given whatever its size: workers to come need some to begin with, and a cluster that grows
+with its load must see a load."""
+
+_LOOK_S: Final = 5.0
+"""How often a cluster is asked which workers it has, in seconds."""
+
 
 class Executor(Protocol):
     """Runs jobs and hands back what they return.
@@ -27,19 +37,19 @@ class Executor(Protocol):
     Attributes
     ----------
     slots
-        How many jobs are worth having under way at once.
+        How many jobs are worth having under way at once; may change as workers come and go.
     place
         Where they run, for people.
     memory_bytes
-        Memory limit of the smallest worker; None where there is none.
+        Memory that a job has on the smallest worker of now; None where there is no limit.
     """
 
     slots: int
     place: str
     memory_bytes: int | None
 
-    def submit(self, name: str, job: Job, *arguments: Any) -> None:
-        """Start a job; `name` is what people see of it."""
+    def submit(self, name: str, job: Job, *arguments: Any, peak_bytes: int = 0) -> None:
+        """Start a job; `name` is what people see of it, and `peak_bytes` the memory it takes."""
 
     def next_done(self) -> tuple[str, Any]:
         """Wait for any job, and return its name and its result, or the exception that ended it."""
@@ -55,8 +65,9 @@ class Serial:
     def __init__(self) -> None:
         self._waiting: deque[tuple[str, Job, tuple[Any, ...]]] = deque()
 
-    def submit(self, name: str, job: Job, *arguments: Any) -> None:
+    def submit(self, name: str, job: Job, *arguments: Any, peak_bytes: int = 0) -> None:
         """Put a job into the queue."""
+        del peak_bytes  # there is no other place to run it
         self._waiting.append((name, job, arguments))
 
     def next_done(self) -> tuple[str, Any]:
@@ -69,7 +80,10 @@ class Serial:
 
 
 class Cluster:
-    """Runs jobs on a Dask cluster.
+    """Runs jobs on a Dask cluster, whose workers may come and go meanwhile.
+
+    A job that a lost worker had is run by another. Keys of a store are never among what is sent: workers find their
+    own in their environment, as this process does.
 
     Parameters
     ----------
@@ -87,16 +101,30 @@ class Cluster:
         self._names: dict[str, str] = {}
         # Keys must be new for each run: a scheduler remembers the results of old ones.
         self._run = uuid.uuid4().hex[:8]
-        self.slots = 2 * max(1, sum(client.nthreads().values()))
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        self.memory_bytes: int | None = min((w["memory_limit"] for w in workers if w["memory_limit"]), default=None)
-        self.place: str = client.dashboard_link or "a Dask cluster without a dashboard"
+        self.slots = _LEAST_SLOTS
+        self.memory_bytes: int | None = None
+        workers = self._look()
+        dashboard = client.dashboard_link or "which has no dashboard"
+        self.place: str = f"a Dask cluster of {workers} workers, {dashboard}"
 
-    def submit(self, name: str, job: Job, *arguments: Any) -> None:
+    def submit(self, name: str, job: Job, *arguments: Any, peak_bytes: int = 0) -> None:
         """Send a job to the scheduler; the dashboard shows its name."""
         key = f"{name}-{self._run}"
         self._names[key] = name
-        self._done.add(self._client.submit(job, *arguments, key=key, pure=False))
+        self._done.add(self._client.submit(_within_memory, peak_bytes, job, *arguments, key=key, pure=False))
+
+    def _look(self) -> int:
+        """Learn what the workers of now can take, and return their number."""
+        self._looked_s = time.monotonic()
+        # Not scheduler_info(): the client refreshes it in the background, without the workers.
+        scheduler = self._client.scheduler
+        if scheduler is None:
+            raise AssertionError("a client in use has a scheduler")
+        workers = self._client.sync(scheduler.identity, n_workers=-1)["workers"].values()
+        self.slots = max(_LEAST_SLOTS, 2 * sum(worker["nthreads"] for worker in workers))
+        limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
+        self.memory_bytes = min(limits, default=None)
+        return len(workers)
 
     def next_done(self) -> tuple[str, Any]:
         """Wait for the next job; a job whose worker died over and over comes back as an error.
@@ -118,7 +146,32 @@ class Cluster:
             lost = isinstance(error, self._killed)
             result = StoreError("store.worker-lost", str(error), place=name) if lost else error
         future.release()
+        if time.monotonic() - self._looked_s > _LOOK_S:
+            # A scheduler that is lost just now says so with the next job.
+            with suppress(OSError):
+                self._look()
         return name, result
+
+
+def _within_memory(peak_bytes: int, job: Job, *arguments: Any) -> Any:
+    """Run a job on a worker, if that has the memory.
+
+    The plan was compared with the workers of its time. On a smaller one that came later, a volume would be killed,
+    and then kill the next worker.
+
+    Raises
+    ------
+    SettingsError
+        The worker has less memory than the job takes.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    limit = worker.memory_manager.memory_limit
+    if limit and peak_bytes > limit // worker.state.nthreads:
+        message = f"needs up to {peak_bytes} bytes, this worker has {limit // worker.state.nthreads} for each thread"
+        raise SettingsError("settings.memory", message, place=worker.address)
+    return job(*arguments)
 
 
 def results(place: Executor, jobs: Iterable[tuple[str, Job, tuple[Any, ...]]]) -> Iterator[tuple[str, Any]]:
@@ -157,12 +210,12 @@ def executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
     workers
         0 for this process, else the number of worker processes of a local cluster.
     scheduler
-        Address of a running scheduler; takes the place of `workers`.
+        Address of a running scheduler, or the path of its scheduler file (``*.json``); takes the place of `workers`.
 
     Raises
     ------
     SettingsError
-        The scheduler cannot be reached.
+        The scheduler file cannot be read, or the scheduler cannot be reached.
     """
     if scheduler is None and workers == 0:
         yield Serial()
@@ -182,10 +235,25 @@ def _local(workers: int) -> Iterator[Executor]:
 def _running(scheduler: str) -> Iterator[Executor]:
     import distributed
 
+    address = _address(scheduler)
     try:
-        client = distributed.Client(scheduler)
+        client = distributed.Client(address)
     except (OSError, ValueError, TimeoutError) as error:
         hint = "Is the scheduler running, and are its host and port right (tcp://host:8786)?"
         raise SettingsError("settings.option", f"no scheduler answers: {error}", place=scheduler, hint=hint) from error
     with client:
         yield Cluster(client)
+
+
+def _address(scheduler: str) -> str:
+    """Return the address that a scheduler file names; of anything else, itself."""
+    if not scheduler.endswith(".json"):
+        return scheduler
+    # Dask would wait for the file for ever; and it lies there still when its scheduler is long gone.
+    try:
+        address = json.loads(Path(scheduler).read_text())["address"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = "It is what `dask scheduler --scheduler-file FILE` writes once it runs, on a disk that all hosts see."
+        message = f"not the file of a scheduler: {error!r}"
+        raise SettingsError("settings.option", message, place=scheduler, hint=hint) from error
+    return str(address)

@@ -224,7 +224,8 @@ class Schedule:
                 continue
             state.waiting = {plan.role for plan in plans}
             for plan in plans:
-                place.submit(f"{plan.role} {subject}", convert_volume, self._store.url, plan)
+                memory = plan.peak_bytes + _LIBRARIES_BYTES
+                place.submit(f"{plan.role} {subject}", convert_volume, self._store.url, plan, peak_bytes=memory)
                 yield True
             if not plans:
                 self._submit_finish(place, state)

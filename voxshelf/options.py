@@ -23,5 +23,7 @@ workers = click.option(
     help="Worker processes of a local Dask cluster; 0 runs in this process. Default: one per processor.",
 )
 scheduler = click.option(
-    "--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, for example tcp://host:8786."
+    "--scheduler",
+    metavar="ADDRESS|FILE",
+    help="Use a running Dask cluster: tcp://host:8786, or the scheduler file it wrote (*.json).",
 )

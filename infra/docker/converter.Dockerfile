@@ -18,14 +18,14 @@ WORKDIR /app
 # Packages before code: they change seldom, so most builds find this layer made.
 COPY pyproject.toml uv.lock ./
 RUN --mount=type=cache,target=/var/cache/uv \
-    uv sync --locked --no-dev --no-default-groups --no-editable --no-install-project --extra convert
+    uv sync --locked --no-dev --no-default-groups --no-editable --no-install-project --extra convert --extra dashboard
 COPY README.md LICENSE ./
 COPY corpus corpus
 COPY converter converter
 COPY service service
 COPY voxshelf voxshelf
 RUN --mount=type=cache,target=/var/cache/uv \
-    uv sync --locked --no-dev --no-default-groups --no-editable --extra convert
+    uv sync --locked --no-dev --no-default-groups --no-editable --extra convert --extra dashboard
 
 FROM base
 # HOME: libraries look there for settings, and the user has no home of its own.

@@ -1,6 +1,6 @@
 """docker-compose.yml: valid by the schema of compose, and what the design wants of it.
 
-No container engine is needed, so nothing here proves that the containers run.
+No container engine is needed; `test_compose_runs.py` proves that the commands, environments and health checks work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ BIN = Path(sys.executable).parent
 COMPOSE_FILE = ROOT / "docker-compose.yml"
 ENV_EXAMPLE = ROOT / ".env.example"
 
-SERVERS = ("s3", "scheduler", "worker", "service")
+SERVERS = ("s3", "scheduler", "worker", "service", "prometheus")
+PROFILES = {"convert": ["convert"], "prometheus": ["monitoring"]}
 EVERY_SERVICE = (*SERVERS, "convert")
 OURS = ("scheduler", "worker", "service", "convert")
 FROM_ENVIRONMENT = re.compile(r"\$\{(?P<name>\w+)(?P<rest>[^}]*)\}")
@@ -95,7 +96,7 @@ def test_what_is_referred_to_exists(compose: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", EVERY_SERVICE)
 def test_images_are_pinned_to_a_whole_version(services: dict[str, dict[str, Any]], name: str) -> None:
-    assert re.fullmatch(r"[\w./-]+:\d+(\.\d+)+", services[name]["image"])
+    assert re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+", services[name]["image"])
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -142,8 +143,10 @@ def test_ports_are_published_on_loopback_only(services: dict[str, dict[str, Any]
         assert with_defaults(port).startswith("127.0.0.1:")
 
 
-def test_only_storage_and_service_publish_ports(services: dict[str, dict[str, Any]]) -> None:
-    assert {name for name in services if "ports" in services[name]} == {"s3", "service"}
+def test_what_runs_code_is_not_published(services: dict[str, dict[str, Any]]) -> None:
+    assert {name for name in services if "ports" in services[name]} == {"s3", "service", "scheduler", "prometheus"}
+    # Whatever connects to 8786 may run code.
+    assert services["scheduler"]["ports"] == ["127.0.0.1:${DASHBOARD_PORT:-8787}:8787"]
 
 
 def test_what_faces_strangers_cannot_reach_what_runs_code(services: dict[str, dict[str, Any]]) -> None:
@@ -154,11 +157,11 @@ def test_the_corpus_is_read_only_and_only_where_it_is_read(services: dict[str, d
     mounts = {
         name: [v for v in service.get("volumes", []) if isinstance(v, dict)] for name, service in services.items()
     }
-    assert {name for name, found in mounts.items() if found} == {"worker", "convert"}
+    assert {name for name, found in mounts.items() if found} == {"worker", "convert", "prometheus"}
     assert mounts["worker"] == mounts["convert"]  # workers open the very paths that the job names
     (corpus,) = mounts["convert"]
     assert corpus["read_only"] is True
-    assert corpus["target"] in services["convert"]["command"]
+    assert corpus["target"] in services["convert"]["entrypoint"]
 
 
 # Secrets and settings -----------------------------------------------------------------------------
@@ -196,6 +199,54 @@ def test_docker_and_git_ignore_the_settings() -> None:
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
+# What compose linters ask for ------------------------------------------------------------------------
+
+
+def test_the_project_has_a_name_and_no_version(compose: dict[str, Any]) -> None:
+    assert compose["name"] == "voxshelf"
+    assert "version" not in compose
+
+
+def test_no_name_or_port_is_given_twice(services: dict[str, dict[str, Any]]) -> None:
+    names = [service["container_name"] for service in services.values() if "container_name" in service]
+    ports = [
+        with_defaults(port).rsplit(":", 1)[0] for service in services.values() for port in service.get("ports", [])
+    ]
+    assert len(set(names)) == len(names)
+    assert len(set(ports)) == len(ports)
+
+
+def test_ports_and_numbers_are_texts(services: dict[str, dict[str, Any]]) -> None:
+    # YAML 1.1 reads 8000:22 as a number to the base of 60, and `no` as false.
+    for name, service in services.items():
+        given = [*service.get("ports", []), *service.get("command", []), *service.get("environment", {}).values()]
+        given += [service["user"], service["restart"], service["deploy"]["resources"]["limits"]["cpus"]]
+        assert all(isinstance(value, str) for value in given), name
+
+
+def test_no_key_is_given_twice() -> None:
+    class Strict(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: Strict, node: yaml.MappingNode) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.value != "<<"]
+        assert len(set(keys)) == len(keys), keys
+        loader.flatten_mapping(node)
+        return loader.construct_mapping(node, deep=True)
+
+    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    yaml.load(COMPOSE_FILE.read_text(), Strict)
+    with pytest.raises(AssertionError):
+        yaml.load("{a: 1, a: 2}", Strict)
+
+
+def test_everything_at_the_top_is_used(compose: dict[str, Any]) -> None:
+    used = {name for service in compose["services"].values() for name in service["networks"]}
+    mounts = [v for service in compose["services"].values() for v in service.get("volumes", [])]
+    volumes = {mount.split(":")[0] for mount in mounts if isinstance(mount, str)}
+    assert (used, volumes) == (set(compose["networks"]), set(compose["volumes"]))
+
+
 # Running ------------------------------------------------------------------------------------------
 
 
@@ -207,10 +258,9 @@ def test_every_server_has_a_health_check_without_a_shell(services: dict[str, dic
     assert services[name]["restart"] == "unless-stopped"
 
 
-def test_conversion_is_a_job(services: dict[str, dict[str, Any]]) -> None:
-    assert services["convert"]["profiles"] == ["convert"]
+def test_what_is_started_only_when_asked_for(services: dict[str, dict[str, Any]]) -> None:
+    assert {name: service["profiles"] for name, service in services.items() if "profiles" in service} == PROFILES
     assert services["convert"]["restart"] == "no"
-    assert all("profiles" not in services[name] for name in SERVERS)
 
 
 def test_workers_can_be_many(services: dict[str, dict[str, Any]]) -> None:
@@ -250,8 +300,9 @@ def test_the_options_exist(
 
 @pytest.mark.parametrize("name", ["convert", "service"])
 def test_our_commands_are_ones_that_the_command_line_takes(services: dict[str, dict[str, Any]], name: str) -> None:
-    verb, *arguments = services[name]["command"]
-    parent = cli.make_context("voxshelf", services[name]["command"])
+    words = [*services[name].get("entrypoint", []), *services[name].get("command", [])]
+    verb, *arguments = words[words[0] == "voxshelf" :]
+    parent = cli.make_context("voxshelf", [verb, *arguments])
     command = cli.get_command(parent, verb)
     assert command is not None
     assert command.make_context(verb, arguments, parent=parent).params

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 DOCKERFILES = {name: ROOT / "infra" / "docker" / f"{name}.Dockerfile" for name in ("converter", "service")}
-EXTRAS = {"converter": "convert", "service": "serve"}
+EXTRAS = {"converter": ["convert", "dashboard"], "service": ["serve"]}
 
 
 def hadolint(path: Path) -> subprocess.CompletedProcess[str]:
@@ -86,7 +86,7 @@ def test_only_the_lock_decides_what_is_installed(name: str) -> None:
     for sync in syncs:
         assert {"--locked", "--no-dev", "--no-default-groups", "--no-editable"} <= set(sync.split())
         # Each image its own extra and no other: the service has neither Dask nor nibabel.
-        assert re.findall(r"--(?:extra|all-extras|group|all-groups)\b ?(\S*)", sync) == [EXTRAS[name]]
+        assert re.findall(r"--(?:extra|all-extras|group|all-groups)\b ?(\S*)", sync) == EXTRAS[name]
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
@@ -122,4 +122,4 @@ def test_what_is_copied_passes_dockerignore(name: str) -> None:
 
 def test_the_two_differ_only_where_they_must() -> None:
     converter, service = ("\n".join(instructions(name)) for name in DOCKERFILES)
-    assert converter.replace("--extra convert", "--extra serve") == service
+    assert converter.replace("--extra convert --extra dashboard", "--extra serve") == service
