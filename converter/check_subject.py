@@ -16,7 +16,8 @@ from corpus.contents import Contents
 from corpus.errors import LayoutError, NotFoundError
 from corpus.findings import Finding, failure
 from corpus.geometry import Grid
-from corpus.outcomes import ObjectRecord, SubjectOutcome, VolumeOutcome
+from corpus.manifest import read_manifest
+from corpus.outcomes import SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
 
 type Documents = dict[str, dict[str, Any]]
@@ -49,17 +50,10 @@ def read_outcome(store: Store, subject: str) -> SubjectOutcome | None:
     return outcome
 
 
-def records_of(outcome: SubjectOutcome) -> dict[str, ObjectRecord]:
-    """Return what was written of a subject, by key; of a document that was written twice, the last."""
-    written = [record for volume in outcome.volumes for record in volume.objects]
-    return {record.key: record for record in (*written, *outcome.objects)}
-
-
-def check_bytes(data: bytes, record: ObjectRecord) -> Iterator[Finding]:
+def check_bytes(key: str, data: bytes, sha256: str) -> Iterator[Finding]:
     """Compare an object with what was written."""
-    if hashlib.sha256(data).hexdigest() != record.sha256:
-        message = f"its bytes are not those written ({len(data)} bytes, {record.size} written)"
-        yield broken(record.key, message)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        yield broken(key, f"its bytes are not those written ({len(data)} bytes)")
 
 
 def broken(key: str, message: str) -> Finding:
@@ -93,8 +87,17 @@ def check_subject(store: Store, catalog: Catalog, subject: str, sizes: dict[str,
     except LayoutError as error:
         outcome = None
         yield failure(error)
+    try:
+        manifest = read_manifest(store, subject)
+    except LayoutError as error:
+        manifest = None
+        yield failure(error)
+    recorded = outcome.sha256s if outcome is not None else manifest
+    if recorded is not None:
+        yield from _check_objects(recorded, sizes, held)
+    if manifest is not None and manifest != recorded:
+        yield broken(layout.manifest_key(subject), "it is not the list of what was written")
     if outcome is not None:
-        yield from _check_objects(records_of(outcome), sizes, held)
         yield from _check_volume_records(store, outcome)
         yield from _check_rows_of_record(catalog, outcome)
     documents: Documents = {}
@@ -109,15 +112,13 @@ def check_subject(store: Store, catalog: Catalog, subject: str, sizes: dict[str,
     yield from _check_rows_of_store(catalog, subject, documents)
 
 
-def _check_objects(
-    records: dict[str, ObjectRecord], sizes: dict[str, int], documents: dict[str, bytes]
-) -> Iterator[Finding]:
-    for key, record in sorted(records.items()):
+def _check_objects(digests: dict[str, str], sizes: dict[str, int], documents: dict[str, bytes]) -> Iterator[Finding]:
+    for key, sha256 in sorted(digests.items()):
         if key not in sizes:
             yield broken(key, "the object is missing")
         elif key in documents:
-            yield from check_bytes(documents[key], record)
-    for key in sorted(sizes.keys() - records.keys()):
+            yield from check_bytes(key, documents[key], sha256)
+    for key in sorted(sizes.keys() - digests.keys()):
         yield broken(key, "nobody wrote this object")
 
 

@@ -22,15 +22,14 @@ from corpus.cutouts import grid_of
 from corpus.errors import LayoutError
 from corpus.findings import Finding
 from corpus.geometry import Triple, Voxels
-from corpus.outcomes import ObjectRecord
 from corpus.shards import ABSENT
 
 _SLICES: Final = 64
 _CRC_BYTES: Final = 4
 
 
-def check_objects(mirror: Mirror, volume: Volume, records: dict[str, ObjectRecord]) -> Iterator[Finding]:
-    """Read all objects of a volume but its documents: digests where there are records, and all checksums.
+def check_objects(mirror: Mirror, volume: Volume, digests: dict[str, str]) -> Iterator[Finding]:
+    """Read all objects of a volume but its documents: digests where they are recorded, and all checksums.
 
     The checksums are looked at here, whatever zarr's codec pipeline does with them: some pipelines skip them.
 
@@ -38,8 +37,8 @@ def check_objects(mirror: Mirror, volume: Volume, records: dict[str, ObjectRecor
     ----------
     mirror, volume
         The volume.
-    records
-        What was written, by key; empty for a mirror without the converter's records.
+    digests
+        SHA-256 of what was written, by key; empty where it was not recorded.
     """
     prefix = f"{layout.store_key(volume.row['subject'])}/{volume.row['image_path']}/"
     shards = {f"{prefix}{path}": count for path, count in _chunks_of_shards(mirror, volume).items()}
@@ -47,8 +46,8 @@ def check_objects(mirror: Mirror, volume: Volume, records: dict[str, ObjectRecor
         if key.endswith("/zarr.json") or key.startswith(f"{prefix}labels/"):
             continue  # documents are the subject's; the label maps of a CT are volumes of their own
         data = mirror.store.get(key)
-        if key in records:
-            yield from check_bytes(data, records[key])
+        if key in digests:
+            yield from check_bytes(key, data, digests[key])
         if count := next((count for path, count in shards.items() if key.startswith(f"{path}/c/")), 0):
             yield from (broken(key, message) for message in damage(data, count))
 

@@ -22,6 +22,8 @@ from converter.run import executor
 from converter.schedule import Schedule
 from converter.source import read_small
 from converter.upgrade import agreed_version, stale, upgrade_subject
+from converter.withdraw import finish_withdrawals
+from converter.withdrawn import lift_withdrawal
 from converter.write import missing_objects
 from corpus import layout
 from corpus.catalog import read_catalog
@@ -55,6 +57,8 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
         Version of OME-Zarr of the metadata; None for that of the mirror, which for a new one is the default.
     pictures
         Draw each subject for the report page.
+    bring_back
+        Subjects whose withdrawal is lifted.
     corpus
         Name, release, citation and contents.
     description
@@ -70,6 +74,7 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
     break_lock: bool = False
     ome_version: str | None = None
     pictures: bool = True
+    bring_back: frozenset[str] = frozenset()
     corpus: CorpusInfo
     description: Description = ENHANCE_PET
 
@@ -107,6 +112,10 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         store.sweep()
         remember(store, settings.description)
         ome_version = agreed_version(store, settings.ome_version)
+        lift_withdrawal(store, settings.bring_back)
+        withdrawn = finish_withdrawals(store, settings.corpus)
+        kept_out = [subject for subject in selected if subject in withdrawn]
+        selected = [subject for subject in selected if subject not in withdrawn]
         if settings.overwrite:
             unpublish(store, selected, settings.corpus)
         done = _sound(store, completed_subjects(store), settings.corpus)
@@ -117,6 +126,7 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         schedule.failures += [*inventory.findings, *sheet_findings]
         if settings.corpus.own_contents is None:
             schedule.warnings += check_label_files(inventory)
+        schedule.warnings += [warning("warning.withdrawn", subject) for subject in kept_out]
         schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
         broken = _finish_upgrade(store, done, ome_version, settings.corpus)
         schedule.failures += broken.values()

@@ -14,6 +14,7 @@ from corpus import layout
 from corpus.contents import Contents
 from corpus.errors import StoreError
 from corpus.findings import Finding, warning
+from corpus.manifest import manifest_bytes
 from corpus.models import CorpusInfo, StoredImage, SubjectInfo, to_json
 from corpus.outcomes import SubjectOutcome, VolumeOutcome
 from corpus.stores import Store
@@ -58,6 +59,8 @@ def finish_subject(
             recorded.put(key, data)
     quality = _checked(store, info.subject, [volume.image for volume in volumes if volume.image is not None])
     outcome = SubjectOutcome(info=info, volumes=volumes, findings=findings, quality=quality, objects=recorded.records)
+    if images:
+        store.put(layout.manifest_key(info.subject), manifest_bytes(outcome.sha256s))
     store.put(layout.subject_outcome_key(info.subject), to_json(outcome))
     return outcome
 

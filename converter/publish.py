@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
+import pyarrow as pa
 
 from converter import croissant
+from converter.withdrawn import read_withdrawn
 from corpus import catalog, layout
 from corpus.catalog import MirrorRecord
 from corpus.errors import LayoutError, NotFoundError
@@ -45,21 +47,53 @@ def completed_subjects(store: Store) -> dict[str, SubjectOutcome]:
     return outcomes
 
 
-def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
-    """Write the tables of all complete subjects, and commit them.
+def publish(store: Store, corpus: CorpusInfo, *, leave_out: Iterable[str] = ()) -> MirrorRecord:
+    """Write the tables of all complete subjects that were not withdrawn, and commit them.
 
-    A reader that comes between sees tables that ``mirror.json`` does not name yet, and knows by their digests.
+    Parameters
+    ----------
+    store, corpus
+        The mirror.
+    leave_out
+        Subjects that are about to be removed.
 
     Raises
     ------
+    LayoutError
+        A record cannot be read.
     StoreError
         The store failed.
     """
     store.flush()
-    listed = [outcome for outcome in completed_subjects(store).values() if outcome.digests]
+    out = read_withdrawn(store).union(leave_out)
+    complete = completed_subjects(store)
+    listed = [outcome for subject, outcome in complete.items() if outcome.digests and subject not in out]
+    mirror, written = publication(catalog.build_tables(listed, corpus), corpus, count_ome_versions(listed))
+    store.put(PUBLICATION_KEY, to_json([ObjectRecord.of(key, data) for key, data in written.items()]))
+    for key, data in written.items():
+        store.put(key, data)
+    return mirror
+
+
+def publication(
+    tables: Mapping[str, pa.Table], corpus: CorpusInfo, ome_versions: dict[str, int]
+) -> tuple[MirrorRecord, dict[str, bytes]]:
+    """Return what commits these tables, and all objects to be put, by key; ``mirror.json`` is the last.
+
+    A reader that comes between sees tables that ``mirror.json`` does not name yet, and knows by their digests.
+
+    Parameters
+    ----------
+    tables
+        By name, with the same subjects in each.
+    corpus
+        Their corpus.
+    ome_versions
+        Number of subjects by version of OME-Zarr.
+    """
     written = {layout.LABELS_JSON: to_json(_label_tables(corpus))}
     records = {}
-    for name, table in catalog.build_tables(listed, corpus).items():
+    for name, table in tables.items():
         data = catalog.table_bytes(table)
         records[name] = catalog.record_of(name, data, table)
         written[layout.table_key(name)] = data
@@ -67,17 +101,14 @@ def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
         layout_version=layout.LAYOUT_VERSION,
         corpus=corpus,
         software=version("voxshelf"),
-        subjects=len(listed),
-        licenses=dict(sorted(Counter(outcome.info.license for outcome in listed).items())),
+        subjects=tables["catalog"].num_rows,
+        licenses=dict(sorted(Counter(tables["catalog"]["license"].to_pylist()).items())),
         tables=records,
-        ome_versions=count_ome_versions(listed),
+        ome_versions=ome_versions,
     )
     written[layout.CROISSANT_JSON] = croissant.describe(mirror)
     written[layout.MIRROR_JSON] = to_json(mirror)
-    store.put(PUBLICATION_KEY, to_json([ObjectRecord.of(key, data) for key, data in written.items()]))
-    for key, data in written.items():
-        store.put(key, data)
-    return mirror
+    return mirror, written
 
 
 def count_ome_versions(outcomes: Iterable[SubjectOutcome]) -> dict[str, int]:
@@ -108,22 +139,41 @@ def published_objects(store: Store) -> list[ObjectRecord]:
         raise LayoutError("layout.metadata", message, place=PUBLICATION_KEY) from error
 
 
-def unpublish(store: Store, subjects: list[str], corpus: CorpusInfo) -> None:
-    """Take subjects out of the tables, then remove their objects.
+def unpublish(store: Store, subjects: Iterable[str], corpus: CorpusInfo) -> None:
+    """Take subjects out of the tables, then remove their records, then their objects.
 
-    In this order, so that no reader is ever pointed to a store that is being removed.
+    In this order, so that no reader is ever pointed to a store that is being removed, and no later publication either.
 
     Raises
     ------
     StoreError
         The store failed.
     """
-    for subject in subjects:
-        store.delete(f"{layout.PRIVATE}/outcomes/{subject}")
-        store.delete(layout.picture_key(subject))
+    subjects = list(subjects)
     if store.exists(layout.MIRROR_JSON):
-        publish(store, corpus)
+        publish(store, corpus, leave_out=subjects)
     for subject in subjects:
-        # Its root first: without it a service takes a missing chunk for a fault, and no longer for zeros.
-        store.delete(f"{layout.store_key(subject)}/zarr.json")
-        store.delete(layout.store_key(subject))
+        remove_subject(store, subject)
+
+
+def prefixes_of(subject: str) -> tuple[str, ...]:
+    """Return the prefixes below which all lies that a mirror holds of a subject, in the order of removal.
+
+    The root of the store is the first of its objects: without it a service takes a missing chunk for a fault, and no
+    longer for zeros.
+    """
+    root = f"{layout.store_key(subject)}/zarr.json"
+    private = (layout.outcomes_prefix(subject), layout.picture_key(subject))
+    return *private, root, layout.store_key(subject), layout.manifest_key(subject)
+
+
+def remove_subject(store: Store, subject: str) -> None:
+    """Remove all objects of a subject, which no table lists any more.
+
+    Raises
+    ------
+    StoreError
+        The store failed.
+    """
+    for prefix in prefixes_of(subject):
+        store.delete(prefix)

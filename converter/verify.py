@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from converter.check_subject import broken, check_bytes, check_subject, read_outcome, records_of
+from converter.check_subject import broken, check_bytes, check_subject, read_outcome
 from converter.check_volume import check_array, check_levels, check_objects, check_source, check_statistics
 from converter.description import Description, remembered
 from converter.inventory import Inventory, take_inventory
@@ -22,7 +22,7 @@ from corpus import layout
 from corpus.catalog import Catalog
 from corpus.errors import LayoutError, SettingsError, SourceError, VoxshelfError
 from corpus.findings import Finding, failure, unexpected
-from corpus.outcomes import ObjectRecord
+from corpus.manifest import read_manifest
 from corpus.stores import Store
 
 
@@ -210,7 +210,7 @@ def _check_volume(
     mirror, found = Mirror(url, catalog), _Found(f"{subject}/{name}")
     voxels = 0
     if (volume := found.value(lambda: mirror.volume(subject, name))) is not None:
-        found.all(lambda: check_objects(mirror, volume, _records(mirror.store, subject)))
+        found.all(lambda: check_objects(mirror, volume, _digests(mirror.store, subject)))
         found.value(lambda: check_array(mirror, volume))
         if file is not None:
             voxels = found.value(lambda: check_source(mirror, volume, _given(file))) or 0
@@ -252,12 +252,13 @@ class _Found:
         return None
 
 
-def _records(store: Store, subject: str) -> dict[str, ObjectRecord]:
+def _digests(store: Store, subject: str) -> dict[str, str]:
     try:
         outcome = read_outcome(store, subject)
+        # A copy without the converter's records has its manifests.
+        return outcome.sha256s if outcome else read_manifest(store, subject) or {}
     except LayoutError:
         return {}  # which the check of the subject reports
-    return records_of(outcome) if outcome else {}
 
 
 def _lost(name: str, error: Any) -> SubjectChecked | VolumeChecked:
@@ -279,12 +280,13 @@ def _check_publication(mirror: Mirror, *, whole: bool) -> Iterator[Finding]:
         if record.key not in held:
             yield broken(record.key, "the object is missing")
         else:
-            yield from check_bytes(held[record.key], record)
+            yield from check_bytes(record.key, held[record.key], record.sha256)
     told, catalog = mirror.catalog.mirror, mirror.catalog
     licenses = Counter(row["license"] for row in catalog.subjects.values())
     if (told.subjects, told.licenses) != (len(catalog.subjects), dict(licenses)):
         yield broken(layout.MIRROR_JSON, "its numbers of subjects are not those of catalog.parquet")
     if whole:
-        stores = {layout.store_key(subject) for subject in catalog.subjects}
+        own = [(layout.store_key(subject), layout.manifest_key(subject)) for subject in catalog.subjects]
+        stores = {key for keys in own for key in keys}
         for key in sorted({f"{layout.SUBJECTS}/{name}" for name in mirror.store.names(layout.SUBJECTS)} - stores):
             yield broken(key, "no table lists this store; a run that was cut short leaves such, and the next ends it")

@@ -164,11 +164,12 @@ def build_tables(subjects: Iterable[SubjectOutcome], corpus: CorpusInfo) -> dict
     regions = [
         region_row(told.subject, told.role, image.grid.dims, each) for told, image in stored for each in image.regions
     ]
-    return {
-        "catalog": _table([_catalog_row(subject, corpus) for subject in subjects], _CATALOG),
-        "volumes": _table([_volume_row(*each) for each in stored], _VOLUMES),
-        "regions": _table(regions, _REGIONS),
+    rows = {
+        "catalog": [_catalog_row(subject, corpus) for subject in subjects],
+        "volumes": [_volume_row(*each) for each in stored],
+        "regions": regions,
     }
+    return {name: _table(rows[name], schema) for name, schema in SCHEMAS.items()}
 
 
 def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
@@ -273,7 +274,7 @@ def read_catalog(store: Store) -> Catalog:
     mirror = read_mirror(store)
     if missing := set(layout.TABLES) - set(mirror.tables):
         raise LayoutError("layout.table", f"mirror.json does not name {sorted(missing)}", place=store.url)
-    return Catalog(mirror, {name: _read_table(store, record) for name, record in mirror.tables.items()})
+    return Catalog(mirror, {name: read_table(store, record) for name, record in mirror.tables.items()})
 
 
 def read_mirror(store: Store) -> MirrorRecord:
@@ -296,7 +297,8 @@ def read_mirror(store: Store) -> MirrorRecord:
     return record
 
 
-def _read_table(store: Store, record: TableRecord) -> pa.Table:
+def read_table(store: Store, record: TableRecord) -> pa.Table:
+    """Read a table, and check that it is the one that ``mirror.json`` commits; raises `LayoutError` if it is not."""
     try:
         data = store.get(record.key)
     except NotFoundError as error:

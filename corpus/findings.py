@@ -23,7 +23,11 @@ WARNINGS: Final[dict[str, Code]] = {
     ),
     "warning.not-in-source": Code(
         "A published subject is not in the source; it stays published.",
-        "If it was withdrawn, remove it from the mirror.",
+        "If it was withdrawn, remove it: `voxshelf unpublish MIRROR SUBJECT`.",
+    ),
+    "warning.withdrawn": Code(
+        "The subject was withdrawn with `voxshelf unpublish`, so it was left out.",
+        "Remove it from the source. If it may be shown again, lift the withdrawal with --bring-back SUBJECT.",
     ),
     "warning.duplicate": Code(
         "The same volume was found twice; the first by name was used.",

@@ -18,6 +18,7 @@ REPORT: Final = f"{PRIVATE}/report"
 
 SUBJECTS: Final = "subjects"
 STORE_SUFFIX: Final = ".ome.zarr"
+MANIFEST_SUFFIX: Final = ".sha256"
 
 _SUBJECT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -35,6 +36,16 @@ def table_key(table: str) -> str:
 def store_key(subject: str) -> str:
     """Return the prefix of a subject's store in the mirror."""
     return f"{SUBJECTS}/{subject}{STORE_SUFFIX}"
+
+
+def manifest_key(subject: str) -> str:
+    """Return the key of the list of a subject's objects with their SHA-256, which lies beside its store."""
+    return f"{store_key(subject)}{MANIFEST_SUFFIX}"
+
+
+def outcomes_prefix(subject: str) -> str:
+    """Return the prefix of all outcome records of a subject."""
+    return f"{PRIVATE}/outcomes/{subject}"
 
 
 def outcome_key(subject: str, role: str) -> str:

@@ -100,6 +100,12 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def sha256s(self) -> dict[str, str]:
+        """SHA-256 of all objects of the store, by key; of a document that was written twice, of the last."""
+        records = [record for volume in self.volumes for record in volume.objects]
+        return {record.key: record.sha256 for record in (*records, *self.objects)}
+
+    @property
     def digests(self) -> dict[str, str]:
         """Digest of each stored volume, by role."""
         return {volume.role: volume.digest for volume in self.volumes if volume.image is not None}

@@ -20,9 +20,12 @@ from fsspec.spec import AbstractBufferedFile
 from zarr.storage import FsspecStore, LocalStore
 
 from corpus import localfiles
+from corpus.delivery import s3_headers
 from corpus.errors import NotFoundError, SettingsError, StoreError
 from corpus.layout import PRIVATE
 from corpus.retries import PatientFetch, patiently, persistently
+from corpus.servercopy import copy_within
+from corpus.webindex import linked_files
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
@@ -32,9 +35,6 @@ _TEMPORARY: Final = f"{PRIVATE}/growing"
 
 _AT_ONCE: Final = 16
 """Requests under way at once where many small objects are read."""
-
-_DEEPEST_INDEX: Final = 12
-"""Folders in folders that are followed over HTTP, where an index may link in circles."""
 
 _S3: Final = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
 """s3fs and `corpus.retries` try again; botocore below them would multiply their times."""
@@ -47,6 +47,8 @@ class Store:
     ----------
     url
         A path, or a URL that fsspec knows (``s3://bucket/prefix``, ``https://...`` for reading).
+    profile
+        Section of the AWS configuration with the endpoint and credentials of a bucket, instead of the environment's.
 
     Raises
     ------
@@ -54,12 +56,13 @@ class Store:
         The URL's protocol is not known, or its package is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, profile: str | None = None) -> None:
         try:
-            self._fs, root = url_to_fs(url, **_options(url))
+            self._fs, root = url_to_fs(url, **_options(url, profile))
         except (ValueError, ImportError) as error:
             raise SettingsError("settings.url", str(error), place=url) from error
         self.is_local: bool = "file" in _protocols(self._fs)
+        self._is_s3 = "s3" in _protocols(self._fs)
         self._root = root.rstrip("/")
         # What another process opens: of a local folder the bare path, whatever it was given as.
         self.url = self._root if self.is_local else url
@@ -96,7 +99,7 @@ class Store:
             return None
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object, atomically.
+        """Write an object, atomically; S3 is told its type and for how long caches may keep it.
 
         Raises
         ------
@@ -108,7 +111,25 @@ class Store:
             if self.is_local:
                 localfiles.put(Path(path), data, Path(self._path(_TEMPORARY)))
             else:
-                self.retrying(lambda: self._fs.pipe_file(path, data))
+                headers = s3_headers(key) if self._is_s3 else {}
+                self.retrying(lambda: self._fs.pipe_file(path, data, **headers))
+
+    def is_one_server_with(self, other: Store) -> bool:
+        """Whether a server can copy between both stores by itself: S3 of the same endpoint and credentials."""
+        return self._is_s3 and other._is_s3 and self._fs.storage_options == other._fs.storage_options
+
+    def copy(self, key: str, source: Store) -> bytes | None:
+        """Have the server copy the object of this key from another store; return its SHA-256 where the server tells it.
+
+        Raises
+        ------
+        NotFoundError
+            The other store has no such object.
+        StoreError
+            The server failed.
+        """
+        with _store_errors(source._place(key)):
+            return self.retrying(lambda: copy_within(self._fs, source._path(key), self._path(key), s3_headers(key)))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write an object if there is none of this key, atomically; return whether it was written.
@@ -164,8 +185,9 @@ class Store:
             # A listing that was cached before the last writes would hide them.
             self._fs.invalidate_cache()
             found = self.retrying(lambda: self._fs.find(self._path(prefix), detail=True))
-        start = len(self._root) + 1
-        return {path[start:]: int(info["size"]) for path, info in found.items()}
+        # SeaweedFS shows a folder for a while after its last object is gone.
+        files = {path: info for path, info in found.items() if info["type"] == "file"}
+        return {path[len(self._root) + 1 :]: int(info["size"]) for path, info in files.items()}
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the objects and folders directly below a folder, sorted; none where it does not exist."""
@@ -257,7 +279,7 @@ class SourceListing:
             if not (fs.exists(root) or fs.exists(f"{root}/")):
                 raise SettingsError("settings.url", "there is no such folder or archive", place=url)
             if "http" in _protocols(fs):
-                self._add({unquote(path[len(root) + 1 :]): path for path in _linked_files(fs, root)})
+                self._add({unquote(path[len(root) + 1 :]): path for path in linked_files(fs, root)})
             else:
                 found = persistently(lambda: fs.find(root, detail=True))
                 self._paths = {path[len(root) + 1 :]: path for path in found}
@@ -303,28 +325,6 @@ def archive_name(url: str) -> str:
     return unquote(path.rpartition("/")[2])
 
 
-def _linked_files(fs: Any, root: str) -> list[str]:
-    """Return the URLs of all files below an HTTP folder whose index pages link to what they hold."""
-    files: set[str] = set()
-    folders = [f"{root}/"]
-    for _ in range(_DEEPEST_INDEX):
-        links: set[str] = set()
-        for folder in folders:
-            try:
-                links |= {link for link in fs.ls(folder, detail=False) if _is_below(link, folder)}
-            except FileNotFoundError:
-                files.add(folder)  # a dead link: asking for its size will say so
-        files |= {link for link in links if not link.endswith("/")}
-        folders = sorted(link for link in links if link.endswith("/"))
-    return sorted(files)
-
-
-def _is_below(link: str, folder: str) -> bool:
-    # Index pages also link to their parent, and to themselves in another order.
-    parts = link.removeprefix(folder).removesuffix("/").split("/")
-    return link.startswith(folder) and not {"", ".", ".."} & set(parts) and not {"?", "#"} & set(link)
-
-
 @contextmanager
 def open_file(url: str, *, read_ahead_bytes: int = 2**23, stop: int | None = None) -> Iterator[BinaryIO]:
     """Open one file for reading, byte for byte; a context manager.
@@ -368,8 +368,9 @@ def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-def _options(url: str) -> dict[str, Any]:
-    return {"s3": _S3} if "s3://" in url else {}
+def _options(url: str, profile: str | None = None) -> dict[str, Any]:
+    chosen = {"profile": profile} if profile else {}
+    return {"s3": {**_S3, **chosen}} if "s3://" in url else {}
 
 
 def _status(error: OSError) -> int | None:

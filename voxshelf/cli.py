@@ -22,6 +22,8 @@ VERBS: Final = {
     "report": "Make the page that shows each subject of a mirror.",
     "verify": "Check a mirror against its records, or against the source.",
     "upgrade": "Turn a mirror's OME-Zarr 0.5 metadata into 0.6, in place.",
+    "publish": "Copy a chosen, licensed part of a mirror to another store.",
+    "unpublish": "Remove subjects from a mirror, and prove that nothing is left.",
     "export": "Write a volume, or a part of it, as NIfTI.",
     "serve": "Serve a mirror over HTTP.",
     "demo": "Phantom, convert, verify, serve: the whole way in one command.",

@@ -99,13 +99,14 @@ def test_only_documents_of_groups_are_written(own: Path, monkeypatch: pytest.Mon
     original = Store.put
     monkeypatch.setattr(Store, "put", lambda store, key, data: (put.append(key), original(store, key, data))[1])
     up(own)
-    inside = [key for key in put if key.startswith("subjects/")]
+    inside = [key for key in put if key.startswith("subjects/") and not key.endswith(".sha256")]
     assert {key.rpartition("/")[2] for key in inside} == {"zarr.json"}
     assert len(inside) == len(set(inside)) == 2 * 6, "each document once"
     assert {json.loads((own / key).read_text())["node_type"] for key in inside} == {"group"}
     for subject in TWO:
         of_subject = [key for key in put if f"/{subject}" in key]
-        assert of_subject[-2:] == [f"{layout.store_key(subject)}/zarr.json", layout.subject_outcome_key(subject)]
+        end = [f"{layout.store_key(subject)}/zarr.json", layout.manifest_key(subject)]
+        assert of_subject[-3:] == [*end, layout.subject_outcome_key(subject)]
         first_record = next(i for i, key in enumerate(of_subject) if key.startswith(".voxshelf"))
         images = [i for i, key in enumerate(of_subject) if "/labels/" in key and key.count("/") == 5]
         assert max(images) < first_record, "no record vouches for a document that is not there yet"

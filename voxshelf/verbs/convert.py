@@ -18,7 +18,6 @@ from converter.report import closing_event, document, slowest, totals
 from corpus import layout
 from corpus.contents import Contents
 from corpus.errors import SettingsError
-from corpus.licenses import LICENSES
 from corpus.models import CorpusInfo, to_json
 from corpus.ome import VERSIONS
 from voxshelf import options
@@ -32,9 +31,7 @@ _SLOWEST: Final = 5
 @options.mirror
 @options.corpus
 @options.subjects
-@click.option(
-    "--license", "licenses", multiple=True, metavar="SPDX", help="Only subjects under this licence; repeatable."
-)
+@options.licenses
 @click.option(
     "--volumes",
     metavar="LIST",
@@ -48,7 +45,8 @@ _SLOWEST: Final = 5
     type=click.Choice(VERSIONS),
     help="OME-Zarr version of the metadata; the arrays are the same. Default: the mirror's, 0.5 for a new one.",
 )
-@click.option("--break-lock", is_flag=True, help="Take MIRROR from a run that holds it; only if you know it is dead.")
+@options.break_lock
+@options.bring_back
 @click.option("--release", metavar="TEXT", help="Release of the corpus, for example 2025; it is kept in the tables.")
 @click.option("--no-pictures", is_flag=True, help="Leave the pictures of subjects out of the report page.")
 @click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Write report.json here as well.")
@@ -111,14 +109,13 @@ def _settings(
     volumes: str | None,
     workers: int | None,
     release: str | None,
+    bring_back: str | None,
     **as_they_are: Any,
 ) -> ConvertSettings:
-    for spdx in licenses:
-        if spdx not in LICENSES:
-            raise SettingsError("settings.option", f"{spdx!r} is none of {', '.join(LICENSES)}", place="--license")
     return ConvertSettings(
         subjects=parse_subjects(subjects) if subjects else None,
-        licenses=frozenset(licenses) or None,
+        licenses=options.known_licenses(licenses),
+        bring_back=parse_subjects(bring_back) if bring_back else frozenset(),
         roles=_roles(volumes, about.contents),
         workers=(os.cpu_count() or 1) if workers is None else workers,
         corpus=msgspec.structs.replace(about, release=release) if release else about,

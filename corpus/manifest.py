@@ -1,0 +1,55 @@
+"""The manifest of a subject: its objects with their SHA-256, as ``sha256sum -c`` reads it.
+
+It lies beside the store, and its names are relative to the folder that both lie in: whoever has downloaded a subject
+with its manifest calls ``sha256sum -c 0001.ome.zarr.sha256`` there. No reader needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from corpus import layout
+from corpus.errors import LayoutError, NotFoundError
+from corpus.stores import Store
+
+_LINE: Final = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
+_FOLDER: Final = f"{layout.SUBJECTS}/"
+
+
+def manifest_bytes(digests: Mapping[str, str]) -> bytes:
+    """Return a manifest.
+
+    Parameters
+    ----------
+    digests
+        SHA-256 in hexadecimal digits by key in the mirror.
+    """
+    return "".join(f"{digests[key]}  {key.removeprefix(_FOLDER)}\n" for key in sorted(digests)).encode()
+
+
+def read_manifest(store: Store, subject: str) -> dict[str, str] | None:
+    """Return what `manifest_bytes` was given; None where the mirror has no manifest of this subject.
+
+    Raises
+    ------
+    LayoutError
+        It is no manifest of this subject.
+    StoreError
+        The store failed.
+    """
+    key = layout.manifest_key(subject)
+    try:
+        lines = store.get(key).decode().splitlines()
+    except NotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise LayoutError("layout.metadata", f"it is no list of sha256sum: {error}", place=key) from error
+    found = [_LINE.fullmatch(line) for line in lines]
+    digests = {f"{_FOLDER}{match[2]}": match[1] for match in found if match}
+    inside = f"{layout.store_key(subject)}/"
+    if len(digests) != len(lines) or not all(each.startswith(inside) for each in digests):
+        message = "a line is not that of an object of this subject as sha256sum writes it"
+        raise LayoutError("layout.metadata", message, place=key)
+    return digests
