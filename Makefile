@@ -2,10 +2,11 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory bench-sizes bench-pieces clean
+.PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory bench-sizes bench-pieces \
+	bench-scheduler bench-s3 clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.synced: uv.lock pyproject.toml infra/bootstrap.sh
 	@infra/bootstrap.sh
@@ -51,6 +52,12 @@ bench-memory: .venv/.synced  ## peak memory: what it grows by when a volume doub
 
 bench-pieces: .venv/.synced  ## encoding, means and modes beside what was tried instead
 	$(BIN)/python -m bench.pieces
+
+bench-scheduler: .venv/.synced  ## 15,000 volumes whose jobs do nothing: planning, scheduling, resuming, publishing
+	$(BIN)/python -m bench.scheduler
+
+bench-s3: .venv/.synced  ## small subjects over a real S3, with one worker process and with two
+	$(BIN)/python -m bench.bucket
 
 lock:  ## resolve pyproject.toml anew into uv.lock
 	uv lock
