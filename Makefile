@@ -6,7 +6,7 @@ BIN := .venv/bin
 	bench-scheduler bench-s3 clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.synced: uv.lock pyproject.toml infra/bootstrap.sh
 	@infra/bootstrap.sh

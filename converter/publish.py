@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from converter import croissant
+from converter import findable
 from corpus import catalog, layout
 from corpus.catalog import MirrorRecord
 from corpus.errors import LayoutError, NotFoundError
@@ -34,10 +34,10 @@ def completed_subjects(store: Store) -> dict[str, SubjectOutcome]:
     """
     prefix = f"{layout.PRIVATE}/outcomes"
     keys = [key for key in store.keys(prefix) if key.endswith("/subject.json")]
-    outcomes = {}
-    for key, data in sorted(store.get_many(keys).items()):
+    outcomes, found = {}, store.get_many(keys)
+    for key in sorted(found):
         try:
-            outcome = msgspec.json.decode(data, type=SubjectOutcome)
+            outcome = msgspec.json.decode(found.pop(key), type=SubjectOutcome)
         except msgspec.DecodeError as error:
             message = f"not an outcome record of this version: {error}"
             raise LayoutError("layout.metadata", message, place=key) from error
@@ -58,8 +58,8 @@ def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
     store.flush()
     listed = [outcome for outcome in completed_subjects(store).values() if outcome.digests]
     written = {layout.LABELS_JSON: to_json(_label_tables(corpus))}
-    records = {}
-    for name, table in catalog.build_tables(listed, corpus).items():
+    records, tables = {}, catalog.build_tables(listed, corpus)
+    for name, table in tables.items():
         data = catalog.table_bytes(table)
         records[name] = catalog.record_of(name, data, table)
         written[layout.table_key(name)] = data
@@ -72,7 +72,7 @@ def publish(store: Store, corpus: CorpusInfo) -> MirrorRecord:
         tables=records,
         ome_versions=count_ome_versions(listed),
     )
-    written[layout.CROISSANT_JSON] = croissant.describe(mirror)
+    written |= findable.documents(mirror, tables)
     written[layout.MIRROR_JSON] = to_json(mirror)
     store.put(PUBLICATION_KEY, to_json([ObjectRecord.of(key, data) for key, data in written.items()]))
     for key, data in written.items():

@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from corpus import layout
+from corpus import findable, layout
 from corpus.catalog import Catalog
+from corpus.models import to_json
 from service.dependencies import catalog_of
 from service.reader import license_of_row
 
@@ -31,11 +32,15 @@ def home(request: Request, catalog: Annotated[Catalog, Depends(catalog_of)]) -> 
     corpus = catalog.mirror.corpus
     licenses = ", ".join(f"{escape(spdx)}: {count}" for spdx, count in catalog.mirror.licenses.items())
     rows = [_row(base, subject, catalog) for subject in list(catalog.subjects)[:_MOST_ROWS]]
+    credits_ = findable.credits_of(catalog.subjects.values())
+    # "<" would end the script where a source's name holds a tag.
+    linked = to_json(findable.dataset(catalog.mirror, credits_, f"{str(request.base_url).rstrip('/')}/")).decode()
     open_ones = [name for name, row in catalog.subjects.items() if license_of_row(row).is_known]
     example = _example(base, open_ones[0]) if open_ones else "<p>No subject has a known licence, so none is served.</p>"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{escape(corpus.name)}</title><style>{_STYLE}</style></head><body>
+<title>{escape(corpus.name)}</title><style>{_STYLE}</style>
+<script type="application/ld+json">{linked.replace("<", chr(92) + "u003c")}</script></head><body>
 <h1>{escape(corpus.name)}</h1>
 <p>{catalog.mirror.subjects} subjects ({licenses}), release {escape(corpus.release)}. {escape(corpus.citation)}</p>
 <h2>Read a region</h2>{example}
