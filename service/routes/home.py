@@ -6,7 +6,7 @@ from html import escape
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from corpus import findable, layout
 from corpus.catalog import Catalog
@@ -49,6 +49,15 @@ def home(request: Request, catalog: Annotated[Catalog, Depends(catalog_of)]) -> 
 <h2>Subjects</h2>
 <table><tr><th>subject</th><th>license</th><th>volumes</th><th>regions</th><th>MB</th></tr>{"".join(rows)}</table>
 </body></html>"""
+
+
+@router.get("/sitemap.xml", include_in_schema=False)
+def sitemap(request: Request, catalog: Annotated[Catalog, Depends(catalog_of)]) -> Response:
+    """Return the addresses that search engines should know: the page for people, and each subject that is served."""
+    base = str(request.base_url).rstrip("/")
+    served = [name for name, row in catalog.subjects.items() if license_of_row(row).is_known]
+    addresses = [f"{base}/", *(f"{base}/v1/subjects/{name}" for name in served)]
+    return Response(findable.sitemap(addresses), media_type="application/xml")
 
 
 def _row(base: str, subject: str, catalog: Catalog) -> str:
