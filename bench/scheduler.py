@@ -6,6 +6,7 @@ At two sizes, so that growth is seen: what is linear takes as long per task at b
 from __future__ import annotations
 
 import argparse
+import resource
 import shutil
 import tempfile
 import time
@@ -105,6 +106,8 @@ def measure(folder: Path, subjects: int, workers: int) -> None:
     with timed("publishing", volumes):
         publish(Store(str(mirror)), about)
     resume(made, mirror, about, volumes)
+    # Of the process that schedules; it has the scheduler of Dask in it as well.
+    print(f"peak memory so far: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB", flush=True)
 
 
 def main() -> None:
