@@ -3,10 +3,10 @@
 BIN := .venv/bin
 
 .PHONY: help setup demo test check lint types contracts format docs lock bench-convert bench-scale bench-memory \
-	bench-sizes bench-pieces bench-serve load conformance conformance-peers clean
+	bench-sizes bench-pieces bench-serve bench-scheduler bench-s3 load conformance conformance-peers clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.synced: uv.lock pyproject.toml infra/bootstrap.sh
 	@infra/bootstrap.sh
@@ -55,6 +55,12 @@ bench-pieces: .venv/.synced  ## encoding, means and modes beside what was tried 
 
 bench-serve: .venv/.synced  ## ranges from a folder and from S3, and one liver: voxshelf beside nginx, zarr-http-server, obstore
 	$(BIN)/python -m bench.serve
+
+bench-scheduler: .venv/.synced  ## 15,000 volumes whose jobs do nothing: planning, scheduling, resuming, publishing
+	$(BIN)/python -m bench.scheduler
+
+bench-s3: .venv/.synced  ## small subjects over a real S3, with one worker process and with two
+	$(BIN)/python -m bench.bucket
 
 load: .venv/.synced  ## 200 clients for a minute, slow readers, hang-ups, and an upstream that freezes in the middle
 	$(BIN)/python -m bench.load

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import msgspec
 
@@ -32,6 +34,9 @@ from corpus.findings import Finding, failure, warning
 from corpus.models import CorpusInfo, SubjectInfo, to_json
 from corpus.outcomes import SubjectOutcome
 from corpus.stores import Store
+
+_AT_ONCE: Final = 16
+"""Subjects that are looked at at once: of a bucket each takes a listing."""
 
 
 class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,11 +217,17 @@ def _sound(store: Store, done: dict[str, SubjectOutcome], corpus: CorpusInfo) ->
         listed = read_catalog(store).subjects
     except LayoutError:
         listed = {}
-    return {
-        subject: outcome
-        for subject, outcome in done.items()
-        if subject in listed or not missing_objects(store, subject, outcome.volumes, corpus.contents.carriers)
-    }
+
+    def is_whole(outcome: SubjectOutcome) -> bool:
+        subject = outcome.info.subject
+        return subject in listed or not missing_objects(store, subject, outcome.volumes, corpus.contents.carriers)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return {
+            outcome.info.subject: outcome
+            for outcome, whole in zip(done.values(), pool.map(is_whole, done.values()), strict=True)
+            if whole
+        }
 
 
 def _correct_licences(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -216,6 +217,7 @@ def meaning_of(kind: Kind | None, info: SubjectInfo) -> Meaning:
     return Meaning(unit or "unknown", told, suv.factor, suv.basis)
 
 
+@lru_cache(maxsize=128)  # asked anew for each of a subject's label maps, which share a lattice
 def levels_of(grid: Grid, cut_like: Grid, dtype: str) -> tuple[Level, ...]:
     """Return the levels of an array, level 0 first.
 

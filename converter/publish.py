@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
-from converter import croissant
+from converter import findable
 from converter.withdrawn import read_withdrawn
 from corpus import catalog, layout
 from corpus.catalog import MirrorRecord
@@ -36,10 +36,10 @@ def completed_subjects(store: Store) -> dict[str, SubjectOutcome]:
     """
     prefix = f"{layout.PRIVATE}/outcomes"
     keys = [key for key in store.keys(prefix) if key.endswith("/subject.json")]
-    outcomes = {}
-    for key, data in sorted(store.get_many(keys).items()):
+    outcomes, found = {}, store.get_many(keys)
+    for key in sorted(found):
         try:
-            outcome = msgspec.json.decode(data, type=SubjectOutcome)
+            outcome = msgspec.json.decode(found.pop(key), type=SubjectOutcome)
         except msgspec.DecodeError as error:
             message = f"not an outcome record of this version: {error}"
             raise LayoutError("layout.metadata", message, place=key) from error
@@ -106,7 +106,7 @@ def publication(
         tables=records,
         ome_versions=ome_versions,
     )
-    written[layout.CROISSANT_JSON] = croissant.describe(mirror)
+    written |= findable.documents(mirror, tables)
     written[layout.MIRROR_JSON] = to_json(mirror)
     return mirror, written
 

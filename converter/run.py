@@ -97,7 +97,8 @@ class Cluster:
         self._killed = distributed.KilledWorker
         self._address: str = client.scheduler_info(n_workers=0)["address"]
         self._client = client
-        self._done = distributed.as_completed()
+        # With results, which then come while others are worked on, and cost nobody a round trip of waiting.
+        self._done = distributed.as_completed(with_results=True, raise_errors=False)
         self._names: dict[str, str] = {}
         # Keys must be new for each run: a scheduler remembers the results of old ones.
         self._run = uuid.uuid4().hex[:8]
@@ -134,14 +135,12 @@ class Cluster:
         StoreError
             The scheduler was lost, and with it all that is under way.
         """
-        future = next(self._done)
+        future, result = next(self._done)
         name = self._names.pop(future.key)
         if future.status in {"cancelled", "lost"}:
             # Nobody here cancels: so does the client with all its jobs when the scheduler goes away.
             raise StoreError("store.scheduler-lost", f"{len(self._names) + 1} jobs were under way", place=self._address)
-        if future.status == "finished":
-            result = future.result()
-        else:
+        if future.status != "finished":
             error = future.exception()
             lost = isinstance(error, self._killed)
             result = StoreError("store.worker-lost", str(error), place=name) if lost else error

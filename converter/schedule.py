@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from converter.ahead import ahead
 from converter.events import Listener, Planned, Report, SubjectDone, VolumeDone
 from converter.finish import finish_subject
 from converter.inventory import SubjectFiles
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 _STORE_FAILS: Final = frozenset({"store.unreachable", "store.full", "store.denied"})
 _MOST_STORE_FAILURES: Final = 3
 """Volumes in a row that a store may fail before the run ends: the next thousands would fail too, each after minutes."""
+
+_LOOK_AHEAD: Final = 8
+"""Subjects whose headers are read before it is their turn: over a network that takes longer than small volumes do."""
 
 _LIBRARIES_BYTES: Final = 300 * 10**6
 """What a worker holds before it begins: the interpreter with numpy, zarr, Dask and s3fs."""
@@ -186,15 +191,15 @@ class Schedule:
             The store failed several volumes in a row, or the place was lost.
         """
         self._listen(self._planned(place.place))
-        jobs = self._jobs(place)
         running = 0
-        while True:
-            while running < place.slots + 1 and next(jobs, None):
-                running += 1
-            if not running:
-                return
-            name, result = place.next_done()
-            running += self._took(place, name, result) - 1
+        with closing(self._jobs(place)) as jobs:
+            while True:
+                while running < place.slots + 1 and next(jobs, None):
+                    running += 1
+                if not running:
+                    return
+                name, result = place.next_done()
+                running += self._took(place, name, result) - 1
 
     def report(self, mirror: MirrorRecord) -> Report:
         """Return the end of the run."""
@@ -211,11 +216,11 @@ class Schedule:
         files = [self._subjects[subject].files.files[role] for subject, roles in self._todo for role in roles]
         return Planned(len(files), sum(file.size for file in files), self._already, place)
 
-    def _jobs(self, place: Executor) -> Iterator[bool]:
-        for subject, roles in self._todo:
+    def _jobs(self, place: Executor) -> Generator[bool]:
+        for (subject, roles), reading in ahead(self._todo, self._headers, most=_LOOK_AHEAD):
             state = self._subjects[subject]
             try:
-                plans = self._planned_volumes(state, roles)
+                plans = self._planned_volumes(state, roles, reading.result())
                 self._require_memory(plans, place)
             except Exception as error:  # noqa: BLE001  # one odd subject must never stop 1,600 others
                 finding = _finding_of(error, subject)
@@ -231,8 +236,7 @@ class Schedule:
                 self._submit_finish(place, state)
                 yield True
 
-    def _planned_volumes(self, state: _Subject, roles: list[str]) -> list[VolumePlan]:
-        headers = self._headers(state, roles)
+    def _planned_volumes(self, state: _Subject, roles: list[str], headers: Headers) -> list[VolumePlan]:
         if moved := self._moved(state, roles, headers):
             message = f"with their image at hand, {', '.join(moved)} would be stored in another order or place"
             raise SettingsError("settings.changed", message, place=state.info.subject)
@@ -253,8 +257,7 @@ class Schedule:
         for role, outcome in state.outcomes.items():
             comes = self._contents.carrier(role) in roles
             if comes and outcome.image is not None and role in state.files.files:
-                label = {**headers, role: peek_volume(state.files.files[role])}
-                plan = self._plan(state, role, label)
+                plan = self._plan(state, role, headers)
                 if (plan.path, plan.reorder) != (outcome.image.path, outcome.image.reorder):
                     moved.append(role)
         return moved
@@ -267,12 +270,18 @@ class Schedule:
                 digest = digest_of(state.files, role, self._contents)
                 self._keep(state, _failed(state.info.subject, role, digest, failure(error)))
 
-    def _headers(self, state: _Subject, roles: list[str]) -> Headers:
+    def _headers(self, missing: tuple[str, list[str]]) -> Headers:
+        """Read what the volumes of a subject are planned from. Runs in a thread."""
+        subject, roles = missing
+        state = self._subjects[subject]
         headers: Headers = {}
-        # A label map is laid on its image, also when the image itself is there already or not wanted.
-        carriers = [role for role in self._contents.carriers if role in state.files.files and role not in roles]
-        needed = [*roles, *carriers]
-        for role in needed:
+        # A label map is laid on its image, also when the image itself is there already or not wanted; and one that is
+        # stored is looked at again when its image comes.
+        carriers = [role for role in self._contents.carriers if role not in roles]
+        laid = [role for role in state.outcomes if self._contents.carrier(role) in roles]
+        for role in dict.fromkeys((*roles, *carriers, *laid)):
+            if role not in state.files.files:
+                continue
             try:
                 headers[role] = peek_volume(state.files.files[role])
             except SourceError as error:
@@ -282,6 +291,7 @@ class Schedule:
     def _took(self, place: Executor, name: str, result: Any) -> int:
         """Take in a result, and return how many jobs followed from it."""
         if isinstance(result, SubjectOutcome):
+            del self._subjects[result.info.subject]  # with the records of its volumes, which are many
             self.warnings += result.quality
             self._listen(SubjectDone(result.info.subject, (*result.findings, *result.quality)))
             return 0

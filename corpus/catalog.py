@@ -162,7 +162,10 @@ def build_tables(subjects: Iterable[SubjectOutcome], corpus: CorpusInfo) -> dict
     flagged = [volume for subject in subjects for volume in subject.flagged_volumes]
     stored = [(volume, volume.image) for volume in flagged if volume.image is not None]
     regions = [
-        region_row(told.subject, told.role, image.grid.dims, each) for told, image in stored for each in image.regions
+        region_row(told.subject, told.role, dims, each)
+        for told, image in stored
+        for dims in [image.grid.dims]
+        for each in image.regions
     ]
     rows = {
         "catalog": [_catalog_row(subject, corpus) for subject in subjects],

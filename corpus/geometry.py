@@ -10,6 +10,7 @@ World positions are RAS+ millimetres: x grows to the patient's right, y to the f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -115,25 +116,12 @@ class Grid(msgspec.Struct, frozen=True):
     @property
     def world_axes(self) -> Triple:
         """The world axis (0 is x, 1 is y, 2 is z) that each array axis is closest to; each occurs once."""
-        return self._axes_and_signs()[0]
+        return _axes_and_signs(self.affine)[0]
 
     @property
     def signs(self) -> Triple:
         """Whether each array axis runs up (1) or down (-1) its world axis."""
-        return self._axes_and_signs()[1]
-
-    def _axes_and_signs(self) -> tuple[Triple, Triple]:
-        # The rule is nibabel's (nibabel.orientations.io_orientation): take the closest rotation, then give the
-        # world axes away to the array axes that point along them most clearly.
-        unit = self.steps / np.linalg.norm(self.steps, axis=0)
-        left, _, right = np.linalg.svd(unit)
-        rotation = left @ right
-        axes, signs = [0, 0, 0], [1, 1, 1]
-        for axis in np.argsort(-np.abs(rotation).max(axis=0), kind="stable"):
-            world = int(np.argmax(np.abs(rotation[:, axis])))
-            axes[axis], signs[axis] = world, 1 if rotation[world, axis] > 0 else -1
-            rotation[world, :] = 0
-        return (axes[0], axes[1], axes[2]), (signs[0], signs[1], signs[2])
+        return _axes_and_signs(self.affine)[1]
 
     @property
     def dims(self) -> tuple[str, str, str]:
@@ -221,6 +209,23 @@ class Grid(msgspec.Struct, frozen=True):
         return Grid.of(shape_zyx, affine)
 
 
+# A subject's volumes have two lattices and a few levels of each, about which everybody asks again and again.
+@lru_cache(maxsize=1024)
+def _axes_and_signs(affine: Affine) -> tuple[Triple, Triple]:
+    # The rule is nibabel's (nibabel.orientations.io_orientation): take the closest rotation, then give the
+    # world axes away to the array axes that point along them most clearly.
+    steps = np.array(affine)[:3, 2::-1]
+    left, _, right = np.linalg.svd(steps / np.linalg.norm(steps, axis=0))
+    rotation = left @ right
+    axes, signs = [0, 0, 0], [1, 1, 1]
+    for axis in np.argsort(-np.abs(rotation).max(axis=0), kind="stable"):
+        world = int(np.argmax(np.abs(rotation[:, axis])))
+        axes[axis], signs[axis] = world, 1 if rotation[world, axis] > 0 else -1
+        rotation[world, :] = 0
+    return (axes[0], axes[1], axes[2]), (signs[0], signs[1], signs[2])
+
+
+@lru_cache(maxsize=128)
 def reorder_onto(source: Grid, target: Grid) -> Reorder | None:
     """Return the change of voxel order that lays `source` on `target`, or None where no such change exists.
 

@@ -10,6 +10,9 @@ LAYOUT_VERSION: Final = 1
 MIRROR_JSON: Final = "mirror.json"
 LABELS_JSON: Final = "labels.json"
 CROISSANT_JSON: Final = "croissant.json"
+DATASET_JSONLD: Final = "dataset.jsonld"
+CITATION_CFF: Final = "CITATION.cff"
+ATTRIBUTION: Final = "ATTRIBUTION.txt"
 TABLES: Final = ("catalog", "volumes", "regions")
 PRIVATE: Final = ".voxshelf"
 """Folder of the converter: outcome records and reports. No reader needs it, no server shows it."""

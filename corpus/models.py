@@ -130,7 +130,7 @@ class Statistics(msgspec.Struct, frozen=True):
     high: float | None
 
 
-class Region(msgspec.Struct, frozen=True):
+class Region(msgspec.Struct, frozen=True, gc=False):  # so many, and none in a cycle
     """What a label map holds of one label.
 
     Attributes

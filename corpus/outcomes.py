@@ -14,7 +14,8 @@ from corpus.findings import Finding
 from corpus.models import StoredImage, SubjectInfo
 
 
-class ObjectRecord(msgspec.Struct, frozen=True):
+# A corpus has hundreds of thousands of these, and none is in a cycle that a collector would have to find.
+class ObjectRecord(msgspec.Struct, frozen=True, gc=False):
     """An object that was written.
 
     Attributes

@@ -19,6 +19,7 @@ VERBS: Final = {
     "inventory": "Show which volumes of which subjects a source holds.",
     "convert": "Turn a corpus of NIfTI volumes into a mirror.",
     "info": "Show what a mirror, or one subject of it, holds.",
+    "describe": "Write what registries, search engines and citations need of a mirror.",
     "report": "Make the page that shows each subject of a mirror.",
     "verify": "Check a mirror against its records, or against the source.",
     "upgrade": "Turn a mirror's OME-Zarr 0.5 metadata into 0.6, in place.",

@@ -19,6 +19,9 @@ _TYPES = {
     layout.MIRROR_JSON: _JSON,
     layout.LABELS_JSON: _JSON,
     layout.CROISSANT_JSON: "application/ld+json",
+    layout.DATASET_JSONLD: "application/ld+json",
+    layout.CITATION_CFF: "application/yaml",
+    layout.ATTRIBUTION: "text/plain; charset=utf-8",
     **{layout.table_key(table): "application/vnd.apache.parquet" for table in layout.TABLES},
 }
 

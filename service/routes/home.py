@@ -8,6 +8,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from corpus import findable
+from corpus.models import to_json
 from service import pages
 from service.access import license_of_row
 from service.clients import store_url
@@ -39,7 +41,10 @@ def home(request: Request, catalog: CatalogDep, access: AccessDep) -> Response:
         ]
         for row in shown
     )
-    body = f"""<h1>{escape(corpus.name)}</h1>
+    linked = to_json(findable.dataset(catalog.mirror, findable.credits_of(catalog.subjects.values()), f"{base}/"))
+    # "<" would end the script where a source's name holds a tag.
+    body = f"""<script type="application/ld+json">{linked.decode().replace("<", chr(92) + "u003c")}</script>
+<h1>{escape(corpus.name)}</h1>
 <p>{catalog.mirror.subjects} subjects ({licenses}), release {escape(corpus.release)}. {escape(corpus.citation)}</p>
 <h2>Read a region</h2>{_example(base, next(open_ones, None))}
 <p>{pages.link(f"{base}/v1/subjects", "Search the subjects")}, or take them as
@@ -56,6 +61,15 @@ def search(request: Request) -> Response:
     """Lead from the form of the list to the list: forms send their empty fields too, which the API would refuse."""
     filled = [(name, value) for name, value in request.query_params.multi_items() if value]
     return RedirectResponse(f"v1/subjects?{urlencode(filled)}", 303)
+
+
+@router.get("/sitemap.xml", include_in_schema=False)
+def sitemap(request: Request, catalog: CatalogDep, access: AccessDep) -> Response:
+    """Return the addresses that search engines should know: the page for people, and each subject that is open."""
+    base = str(request.base_url).rstrip("/")
+    served = [name for name, row in catalog.subjects.items() if access.rule(license_of_row(row)) is Rule.OPEN]
+    addresses = [f"{base}/", *(f"{base}/v1/subjects/{name}" for name in served)]
+    return Response(findable.sitemap(addresses), media_type="application/xml")
 
 
 def _example(base: str, subject: str | None) -> str:

@@ -149,7 +149,9 @@ def test_a_single_one_as_well(single: Path, number: int) -> None:
     assert places(findings, "layout.object") == {key}
 
 
-@pytest.mark.parametrize("key", ["mirror.json", "labels.json", "croissant.json", "catalog.parquet", "regions.parquet"])
+@pytest.mark.parametrize(
+    "key", ["mirror.json", "labels.json", "croissant.json", "CITATION.cff", "catalog.parquet", "regions.parquet"]
+)
 def test_a_flipped_byte_in_what_belongs_to_the_whole_mirror_is_named(single: Path, key: str) -> None:
     flip_a_byte(single / key)
     try:
