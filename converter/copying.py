@@ -142,8 +142,7 @@ def copy_mirror(source: Store, copy: Store, settings: CopySettings, listen: List
 def places(source: Store, url: str, settings: CopySettings, profile: str | None) -> list[tuple[Store, CopySettings]]:
     """Return a mirror for each licence below a place: those of the selected subjects, and those that lie there.
 
-    The latter, so that a subject leaves the place of a licence that it does not have any more. Places that only lose
-    subjects come first.
+    The latter lose all their subjects, and come first: a licence that nobody has any more, or that is not selected.
 
     Parameters
     ----------
@@ -160,12 +159,12 @@ def places(source: Store, url: str, settings: CopySettings, profile: str | None)
         As `plan_copy`.
     """
     rows = select(read_catalog(source).subjects.values(), settings)
-    wanted = {row["license"] for row in rows.values()}
+    wanted = frozenset(row["license"] for row in rows.values())
     there = LICENSES.keys() & set(Store(url, profile).names(""))
     if not wanted | there:
         raise SettingsError("settings.no-subjects", "no subject is selected", place=source.url)
     return [
-        (Store(f"{url.rstrip('/')}/{spdx}", profile), msgspec.structs.replace(settings, licenses=frozenset({spdx})))
+        (Store(f"{url.rstrip('/')}/{spdx}", profile), msgspec.structs.replace(settings, licenses=wanted & {spdx}))
         for spdx in [*sorted(there - wanted), *sorted(wanted)]
     ]
 

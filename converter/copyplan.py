@@ -188,7 +188,7 @@ def select(rows: Iterable[Row], settings: CopySettings) -> dict[str, Row]:
         row["subject"]: row
         for row in rows
         if (settings.subjects is None or row["subject"] in settings.subjects)
-        and (row["license"] in settings.licenses if settings.licenses else row["license"] != "unknown")
+        and (row["license"] != "unknown" if settings.licenses is None else row["license"] in settings.licenses)
     }
 
 

@@ -166,6 +166,19 @@ def test_a_corrected_licence_moves_a_subject_at_once(own: Path, tmp_path: Path) 
         assert copy_mirror(source, copy, each, lambda _: None).copied == 0
 
 
+def test_a_place_of_a_licence_that_is_not_selected_is_emptied(own: Path, tmp_path: Path) -> None:
+    relicense(own, "0001", "unknown")
+    split, source = tmp_path / "split", Store(str(own))
+    chosen = CopySettings(licenses=frozenset({"unknown", "CC-BY-4.0"}))
+    for copy, each in places(source, str(split), chosen, None):
+        copy_mirror(source, copy, each, lambda _: None)
+    assert set(read_catalog(Store(str(split / "unknown"))).subjects) == {"0001"}
+    for copy, each in places(source, str(split), CopySettings(), None):
+        copy_mirror(source, copy, each, lambda _: None)
+    assert not [key for key in contents(split) if "0001" in key], "unknown has to be named each time"
+    assert set(read_catalog(Store(str(split / "CC-BY-4.0"))).subjects) == {"0002", "0003", "0004"}
+
+
 def note_written(store: Store, subject: str, key: str) -> None:
     digests = read_manifest(store, subject) or {}
     digests[key] = ObjectRecord.of(key, store.get(key)).sha256
