@@ -25,7 +25,6 @@ from converter.schedule import Schedule
 from converter.source import read_small
 from converter.upgrade import agreed_version, stale, upgrade_subject
 from converter.withdraw import finish_withdrawals
-from converter.withdrawn import lift_withdrawal
 from converter.write import missing_objects
 from corpus import layout
 from corpus.catalog import read_catalog
@@ -117,8 +116,7 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         store.sweep()
         remember(store, settings.description)
         ome_version = agreed_version(store, settings.ome_version)
-        lift_withdrawal(store, settings.bring_back)
-        withdrawn = finish_withdrawals(store, settings.corpus)
+        withdrawn = finish_withdrawals(store, settings.corpus, settings.bring_back)
         kept_out = [subject for subject in selected if subject in withdrawn]
         selected = [subject for subject in selected if subject not in withdrawn]
         if settings.overwrite:

@@ -9,14 +9,12 @@ from typing import Final
 import msgspec
 
 from converter.copyplan import CopyPlan, SubjectPlan
-from corpus import layout
+from converter.publish import publication
 from corpus.errors import SettingsError
 from corpus.stores import Store
 
 _GB: Final = 10**9
 _LISTED_AT_ONCE: Final = 1000
-_PUBLICATION: Final = len(layout.TABLES) + 3
-"""Tables, ``labels.json``, ``croissant.json`` and ``mirror.json``."""
 
 
 class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,17 +117,18 @@ def estimate(plan: CopyPlan, copy: Store, prices: Prices, downloads_month: float
     downloads_month
         How often the whole copy is downloaded in a month.
     """
+    documents = len(publication(plan.tables, plan.mirror.corpus, {})[1])
     size = sum(each.total_bytes for each in plan.subjects)
     copied = [record for each in plan.todo for record in each.objects]
-    puts = sum(_puts(each) for each in plan.subjects) + 2 * _PUBLICATION
+    puts = sum(_puts(each) for each in plan.subjects) + 2 * documents
     # Manifests of both and the root to plan; then each object, read at its source or, of a server's copy, again.
-    gets = 3 * len(plan.subjects) + len(copied) + 2 * _PUBLICATION
+    gets = 3 * len(plan.subjects) + len(copied) + 2 * documents
     return Estimate(
         place=copy.url,
         prices=prices.name,
         currency=prices.currency,
         subjects=len(plan.subjects),
-        objects=sum(len(each.kept) + len(each.objects) + 1 for each in plan.subjects) + _PUBLICATION,
+        objects=sum(len(each.kept) + len(each.objects) + 1 for each in plan.subjects) + documents,
         bytes=size,
         copy_objects=len(copied),
         copy_bytes=sum(record.size for record in copied),

@@ -10,7 +10,7 @@ from converter.lease import lease
 from converter.publish import PUBLICATION_KEY, completed_subjects, prefixes_of, remove_subject, unpublish
 from converter.report import REPORT_KEY, PageFolder, write_page
 from converter.subset import commit, read_tables, without
-from converter.withdrawn import add_withdrawn, read_withdrawn
+from converter.withdrawn import add_withdrawn, lift_withdrawal, read_withdrawn
 from corpus import layout
 from corpus.catalog import read_catalog, read_mirror
 from corpus.errors import NotFoundError
@@ -113,8 +113,15 @@ def remains(store: Store, subject: str) -> dict[str, int]:
     return found
 
 
-def finish_withdrawals(store: Store, corpus: CorpusInfo) -> frozenset[str]:
+def finish_withdrawals(store: Store, corpus: CorpusInfo, bring_back: frozenset[str]) -> frozenset[str]:
     """Remove what a withdrawal that was cut short has left; return all subjects that were withdrawn.
+
+    Parameters
+    ----------
+    store, corpus
+        The mirror.
+    bring_back
+        Subjects whose withdrawal is lifted before.
 
     Raises
     ------
@@ -123,6 +130,7 @@ def finish_withdrawals(store: Store, corpus: CorpusInfo) -> frozenset[str]:
     StoreError
         The store failed.
     """
+    lift_withdrawal(store, bring_back)
     withdrawn = read_withdrawn(store)
     if left := [subject for subject in sorted(withdrawn) if remains(store, subject)]:
         unpublish(store, left, corpus)

@@ -7,8 +7,10 @@ from typing import Final
 from corpus import layout
 
 _TYPES: Final = {
+    "cff": "application/yaml",
     "html": "text/html; charset=utf-8",
     "json": "application/json",
+    "jsonld": "application/ld+json",
     "md": "text/markdown; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
     "sha256": "text/plain; charset=utf-8",

@@ -49,9 +49,16 @@ def test_a_sound_mirror(mirror: Path, corpus: Path) -> None:
     checked = [event for event in events if isinstance(event, VolumeChecked)]
     assert (result.subjects, result.volumes, len(checked)) == (4, 36, 36)
     assert result.voxels == sum(entry.voxels for entry in checked) > 36 * 10**5
-    assert result.objects == len([path for path in (mirror / "subjects").rglob("*") if path.is_file()])
+    assert result.objects == len([path for path in mirror.glob("subjects/*.zarr/**/*") if path.is_file()])
     assert events[0] == Planned(4, 36, "this process")
     assert {event.subject for event in events if isinstance(event, SubjectChecked)} == set(SUBJECTS)
+
+
+def forget_records(mirror: Path) -> None:
+    """Leave neither the converter's records nor the manifests."""
+    shutil.rmtree(mirror / ".voxshelf")
+    for path in mirror.glob("subjects/*.sha256"):
+        path.unlink()
 
 
 def flip_a_byte(path: Path) -> None:
@@ -86,7 +93,7 @@ def test_any_spoilt_object_is_named(own: Path, key: str, spoil: Callable[[Path],
 
 
 def test_wrong_voxels_are_found_even_where_the_converter_s_records_are_missing(own: Path) -> None:
-    shutil.rmtree(own / ".voxshelf")
+    forget_records(own)
     swap_with_another_subject(own / SHARD)
     result = check(own)
     assert [(finding.place, finding.code) for finding in result.findings] == [("0002/ct", "layout.voxels")]
@@ -198,7 +205,7 @@ class TestWithoutTheConvertersRecords:
 
     @pytest.fixture
     def single(self, single: Path) -> Path:
-        shutil.rmtree(single / ".voxshelf")
+        forget_records(single)
         assert check(single, deep=True).findings == ()
         return single
 
@@ -232,7 +239,7 @@ def rewrite(path: Path, change: Callable[[Any], None]) -> None:
 
 @pytest.mark.parametrize("group", ["", "ct", "ct/labels", "ct/labels/ribs", "ct/labels/ribs/scale0"])
 def test_a_stale_consolidated_copy_is_named(single: Path, group: str) -> None:
-    shutil.rmtree(single / ".voxshelf")
+    forget_records(single)
     store = single / "subjects/0003.ome.zarr"
     member = "ct/labels/ribs/scale0/ribs".removeprefix(group).lstrip("/")
 
@@ -248,7 +255,7 @@ def test_a_stale_consolidated_copy_is_named(single: Path, group: str) -> None:
 
 @pytest.mark.parametrize("what", ["lacks a member", "names another", "is not there"])
 def test_a_consolidated_copy_of_other_members_is_named(single: Path, what: str) -> None:
-    shutil.rmtree(single / ".voxshelf")
+    forget_records(single)
 
     def change(document: Any) -> None:
         copies = document["consolidated_metadata"]["metadata"]
@@ -312,7 +319,7 @@ def test_a_table_that_says_something_else_is_named_with_its_columns(single: Path
 @pytest.mark.parametrize("table", ["catalog", "regions"])
 def test_also_without_the_converter_s_records(single: Path, table: str) -> None:
     columns = tell_otherwise(single, table, KEYS[table])
-    shutil.rmtree(single / ".voxshelf")
+    forget_records(single)
     assert columns_named(check(single, deep=True).findings, table) == columns - ONLY_RECORDED[table]
 
 
@@ -324,7 +331,7 @@ def test_statistics_of_intensities_are_recomputed_by_a_deep_look(single: Path) -
     pet_last = rows.take([number for number in range(len(order)) if order[number] != "pet"] + [order.index("pet")])
     (single / "volumes.parquet").write_bytes(table_bytes(pet_last))
     tell_otherwise(single, "volumes", kept)
-    shutil.rmtree(single / ".voxshelf")
+    forget_records(single)
     assert columns_named(check(single).findings, "volumes") == set()
     assert columns_named(check(single, deep=True).findings, "volumes") == statistics
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -62,18 +63,12 @@ def command(
     mirror: str,
     destination: str,
     *,
-    licenses: tuple[str, ...],
-    subjects: str | None,
     split_by_license: bool,
     dry_run: bool,
-    prices: Path | None,
-    downloads: float,
     profile: str | None,
     source_profile: str | None,
-    at_once: int,
-    bring_back: str | None,
-    break_lock: bool,
     as_json: bool,
+    **choices: Any,
 ) -> None:
     """Make DEST a copy of the chosen subjects of MIRROR, and of no others.
 
@@ -90,23 +85,28 @@ def command(
 
     Exit status: 0 all done, 1 some subjects failed and are listed.
     """
-    settings = CopySettings(
-        subjects=parse_subjects(subjects) if subjects else None,
-        licenses=options.known_licenses(licenses),
-        bring_back=parse_subjects(bring_back) if bring_back else frozenset(),
-        at_once=at_once,
-        break_lock=break_lock,
-    )
-    table = read_prices(prices)
+    prices, downloads = read_prices(choices.pop("prices")), choices.pop("downloads")
+    settings = _settings(**choices)
     source = Store(mirror, source_profile)
     chosen = [(Store(destination, profile), settings)]
     if split_by_license:
         chosen = places(source, destination, settings, profile)
     if dry_run:
-        _estimate(source, chosen, table, downloads, as_json=as_json)
+        _estimate(source, chosen, prices, downloads, as_json=as_json)
         return
     done = [_copy(source, copy, own, as_json=as_json) for copy, own in chosen]
     sys.exit(1 if any(each.failures for each in done) else 0)
+
+
+def _settings(
+    *, licenses: tuple[str, ...], subjects: str | None, bring_back: str | None, **as_they_are: Any
+) -> CopySettings:
+    return CopySettings(
+        subjects=parse_subjects(subjects) if subjects else None,
+        licenses=options.known_licenses(licenses),
+        bring_back=parse_subjects(bring_back) if bring_back else frozenset(),
+        **as_they_are,
+    )
 
 
 def _copy(source: Store, copy: Store, settings: CopySettings, *, as_json: bool) -> Copied:
