@@ -135,6 +135,7 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         schedule.failures += broken.values()
         for subject in (each for each in selected if each not in broken):
             schedule.add(inventory.subjects[subject], infos[subject], done.get(subject))
+        del done  # about half a megabyte per subject, which nobody needs any more
         with executor(settings.workers, settings.scheduler) as place:
             schedule.work(place)
         held.confirm()
