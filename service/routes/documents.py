@@ -60,7 +60,7 @@ async def read_document(request: Request) -> Response:
 
 
 def _answers(media_type: str) -> Answers:
-    schema = {} if media_type.endswith("json") else {"type": "string", "format": "binary"}
+    schema = {"type": "string", "format": "binary"} if media_type.endswith("parquet") else {}
     whole = {"description": "The document.", "content": {media_type: {"schema": schema}}}
     return {
         200: whole,

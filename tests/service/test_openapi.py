@@ -35,7 +35,7 @@ def test_every_route_is_described_or_a_page(document: dict[str, Any]) -> None:
     for route in routes:
         routes += getattr(getattr(route, "original_router", None), "routes", [])
     paths = {route.path.replace(":path", "") for route in routes if hasattr(route, "path")}
-    pages = {"/", "/search", "/docs", "/docs/{name}", "/openapi.json"}
+    pages = {"/", "/search", "/sitemap.xml", "/docs", "/docs/{name}", "/openapi.json"}
     assert paths - pages == set(document["paths"]) - pages
     assert pages <= paths
 

@@ -226,7 +226,7 @@ def test_bytes_that_nginx_sends(mirror: Path, service: StartService) -> None:
 
 def test_a_folder_has_no_presigned_urls(client: httpx.Client) -> None:
     answer = client.get(url(CHUNK), params={"redirect": "1"})
-    assert (answer.status_code, answer.json()["code"]) == (400, "request.parameter")
+    assert (answer.status_code, answer.json()["code"]) == (422, "request.parameter")
 
 
 def test_conditions_of_caches_and_of_readers_that_come_back(client: httpx.Client, chunk: bytes) -> None:
