@@ -127,8 +127,7 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         roles = settings.roles or settings.corpus.contents.roles
         schedule = Schedule(store, settings.corpus, roles, ome_version, listen, pictures=settings.pictures)
         schedule.failures += [*inventory.findings, *sheet_findings]
-        if settings.corpus.own_contents is None:
-            schedule.warnings += check_label_files(inventory)
+        schedule.warnings += check_label_files(inventory) if settings.corpus.own_contents is None else []
         schedule.warnings += [warning("warning.withdrawn", subject) for subject in kept_out]
         schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
         broken = _finish_upgrade(store, done, ome_version, settings.corpus)
