@@ -16,7 +16,7 @@ def voxshelf(source: str, out: str, volume: str) -> Callable[[], object]:
     from converter.convert import ConvertSettings, convert
     from converter.corpusfile import read_corpus
 
-    settings = ConvertSettings(roles=(volume,), corpus=read_corpus(source))
+    settings = ConvertSettings(roles=(volume,), corpus=read_corpus(source), pictures=False)
     return lambda: convert(source, out, settings, lambda _: None)
 
 
