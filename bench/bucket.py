@@ -68,7 +68,7 @@ def wait_for(url: str) -> None:
             with urllib.request.urlopen(url, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
+            time.sleep(0.1)  # it is another program: only its answers tell that it is up
     raise SystemExit(f"no answer from {url}")
 
 

@@ -149,7 +149,7 @@ def _left(store: Store, report: Report) -> Report:
     # The mirror is published: a page that cannot be made must not look like a run that failed.
     try:
         write_page(store, completed_subjects(store), PageFolder(store))
-    except Exception as error:  # noqa: BLE001  # as above
+    except Exception as error:  # noqa: BLE001  # whatever is odd about the page, the subjects are published
         told = warning("warning.report-page", layout.PRIVATE, f"{type(error).__name__}: {error}")
         report = msgspec.structs.replace(report, warnings=(*report.warnings, told))
     store.put(REPORT_KEY, to_json(document(report)))
