@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
-import zarr
 
 from converter.documents import image_objects, subject_objects
 from converter.plan import meaning_of
 from converter.quality import Coarse, check_subject
+from converter.readback import read_level
 from converter.write import RecordedStore, missing_objects
 from corpus import layout
 from corpus.contents import Contents
@@ -109,10 +108,6 @@ def read_coarsest(store: Store, subject: str, image: StoredImage) -> Coarse:
     StoreError
         What is there is not what was written.
     """
-    path = layout.array_path(image.path, len(image.levels) - 1)
-    array = zarr.open_array(store.zarr(layout.store_key(subject)), path=path, mode="r", zarr_format=3)
-    try:
-        voxels = np.asarray(array[:])
-    except ValueError as error:  # what zarr raises for a wrong checksum
-        raise StoreError("store.read-back", str(error), place=f"{layout.store_key(subject)}/{path}") from error
-    return Coarse(voxels, image.levels[-1].grid)
+    level = image.levels[-1]
+    key = f"{layout.store_key(subject)}/{layout.array_path(image.path, len(image.levels) - 1)}"
+    return Coarse(read_level(store, key, level, image.dtype), level.grid)

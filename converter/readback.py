@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from converter.shards import decoded_rows
 from corpus.errors import NotFoundError, StoreError
+from corpus.shards import decoded_rows
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from corpus.geometry import Voxels
     from corpus.models import Level
+    from corpus.stores import Store
 
 
 class ReadBack:
@@ -90,3 +91,39 @@ class ReadBack:
         while self._slices < until:
             self._digest.update(plane)
             self._slices += 1
+
+
+def read_level(store: Store, key: str, level: Level, dtype: str) -> Voxels:
+    """Read a whole level, for what needs little of a volume: a coarse one.
+
+    Parameters
+    ----------
+    store
+        The mirror.
+    key
+        Of the level's array. Shards that are not there are zeros.
+    level, dtype
+        Of the array.
+
+    Returns
+    -------
+    ndarray
+        Stored numbers, shape (z, y, x).
+
+    Raises
+    ------
+    StoreError
+        A shard is damaged, or the store failed.
+    """
+    (nz, ny, nx), (depth, _, _) = level.grid.shape_zyx, level.shard_zyx
+    voxels = np.zeros((nz, ny, nx), dtype=dtype)
+    shards = {f"{key}/c/{number}/0/0": number * depth for number in range(-(-nz // depth))}
+    for shard, data in store.get_many(shards).items():
+        start = shards[shard]
+        try:
+            for row in decoded_rows(data, level, dtype):
+                voxels[start : start + len(row)] = row[: nz - start, :ny, :nx]
+                start += len(row)
+        except ValueError as error:
+            raise StoreError("store.read-back", str(error), place=shard) from error
+    return voxels

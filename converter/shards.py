@@ -20,7 +20,7 @@ from converter.trial import Trial
 from corpus import codec
 from corpus.geometry import Voxels
 from corpus.models import CodecChoice, Level
-from corpus.shards import ABSENT, read_index
+from corpus.shards import ABSENT
 
 _TRIAL_SLICES: Final = 64
 """So many slices that are not empty are seen before the codec is chosen: the first may be the top of a head."""
@@ -207,45 +207,6 @@ class _Row:
 def _holds_something(part: Voxels) -> bool:
     # A chunk is absent when all its bytes are 0: minus zero is not, though it equals zero.
     return bool(part.view(f"u{part.itemsize}").any())
-
-
-def decoded_rows(data: bytes, level: Level, dtype: str) -> Iterator[Voxels]:
-    """Yield the rows of a shard, each of the depth of an inner chunk: the inverse of `ShardWriter`.
-
-    Every checksum is compared, as not every zarr reader does.
-
-    Parameters
-    ----------
-    data
-        The shard as it is stored.
-    level, dtype
-        Of the array.
-
-    Yields
-    ------
-    ndarray
-        Shape (z, y, x), whole inner chunks, also beyond the array's edge. Its memory is used again for the next row.
-
-    Raises
-    ------
-    ValueError
-        A checksum is wrong, the index points out of the shard, or a chunk cannot be decoded.
-    """
-    depth, cy, cx = level.chunk_zyx
-    plane = level.shard_zyx[1:]
-    entries = read_index(data, level).reshape(level.shard_zyx[0] // depth, -1, 2)
-    row = np.empty((depth, *plane), dtype=np.dtype(dtype).newbyteorder("<"))
-    chunk = np.empty(level.chunk_zyx, dtype=row.dtype)
-    held = memoryview(data)
-    for line in entries.tolist():
-        for (y, x), (offset, size) in zip(product(range(0, plane[0], cy), range(0, plane[1], cx)), line, strict=True):
-            target = row[:, y : y + cy, x : x + cx]
-            if offset == ABSENT:
-                target[...] = 0
-            else:
-                codec.decode(held[offset : offset + size], chunk)
-                target[...] = chunk
-        yield row
 
 
 def _samples(rows: list[_Row]) -> list[Voxels]:

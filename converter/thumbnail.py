@@ -8,21 +8,24 @@ on the wrong side in the picture lies on the wrong side in the patient.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from converter.readback import read_level
 from corpus import layout
 from corpus.geometry import Grid, Voxels
 from corpus.labels import rgba_of
-from corpus.models import Scaling
+from corpus.models import Level, Scaling
 from corpus.picture import CT_WINDOWS_HU, PLANES, Pixels, Points, linear, picked, voxels_at
 from corpus.regions import Box
 from corpus.stores import Store
+from corpus.zarr_v3 import DOCUMENT, Document, level_of
 
 SIDE_PIXELS: Final = 240
 """Height of a picture; no plane is wider or higher."""
@@ -240,39 +243,44 @@ def _marked(pixels: Pixels, marks: tuple[str, str]) -> Image.Image:
 
 def read_layers(store: Store, subject: str) -> Layers:
     """Read what a picture needs from a subject's store; its own metadata say all of it."""
-    root = zarr.open_group(store.zarr(layout.store_key(subject)), mode="r", zarr_format=3, use_consolidated=True)
-    groups = {name for name, member in root.members(max_depth=None) if isinstance(member, zarr.Group)}
-    images = sorted(name.removesuffix("/scale0") for name in groups if name.endswith("/scale0"))
+    root = layout.store_key(subject)
+    document = json.loads(store.get(f"{root}/{DOCUMENT}"))
+    members: dict[str, Document] = document["consolidated_metadata"]["metadata"]
+    images = sorted(path.removesuffix("/scale0") for path in members if path.endswith("/scale0"))
     labels = [name for name in images if name.startswith(("ct/labels/", "labels_"))]
     bases = [name for name in ("ct", *images) if name in images and name not in {"pet", *labels}]
+
+    def read(image: str, fine_mm: float) -> Layer:
+        number, level = _level_of(members, image, fine_mm)
+        path = layout.array_path(image, number)
+        voxels = read_level(store, f"{root}/{path}", level, members[path]["data_type"])
+        return _layer(voxels, level.grid, members[path]["attributes"])
+
     return Layers(
-        base=_read(root, bases[0], _CT_MM) if bases else None,
-        labels=tuple(_read(root, name, _CT_MM) for name in labels),
-        pet=_read(root, "pet", _PET_MM) if "pet" in images else None,
+        base=read(bases[0], _CT_MM) if bases else None,
+        labels=tuple(read(name, _CT_MM) for name in labels),
+        pet=read("pet", _PET_MM) if "pet" in images else None,
     )
 
 
-def _read(root: zarr.Group, image: str, fine_mm: float) -> Layer:
-    array, grid = _level_of(root, image, fine_mm)
-    voxels, attributes = np.asarray(array[:]), array.attrs
+def _layer(voxels: Voxels, grid: Grid, attributes: dict[str, Any]) -> Layer:
     if "flag_values" in attributes:
         names = dict(zip(attributes["flag_values"], attributes["flag_meanings"].split(), strict=True))
         return Layer(voxels, grid, names=names)
     return Layer(voxels, grid, Scaling(attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)))
 
 
-def _level_of(root: zarr.Group, image: str, fine_mm: float) -> tuple[Any, Grid]:
+def _level_of(members: dict[str, Document], image: str, fine_mm: float) -> tuple[int, Level]:
     # The coarsest level that is fine enough, or the finest there is.
-    found: tuple[Any, Grid] | None = None
-    level = 0
-    while (path := layout.level_path(image, level)) in root:
-        array: Any = root[layout.array_path(image, level)]
-        document: Any = root[path].attrs["voxshelf"]
-        grid = Grid.of(array.shape, document["affine"])
-        if found is not None and min(grid.spacing_mm_zyx) > fine_mm:
+    found: tuple[int, Level] | None = None
+    for number in count():
+        path = layout.level_path(image, number)
+        if path not in members:
             break
-        found = array, grid
-        level += 1
+        level = level_of(members[layout.array_path(image, number)], members[path]["attributes"]["voxshelf"])
+        if found is not None and min(level.grid.spacing_mm_zyx) > fine_mm:
+            break
+        found = number, level
     if found is None:
         raise ValueError(f"{image} has no level")
     return found

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.codec import unchecked
-from corpus.geometry import Triple
+from corpus.codec import decode, unchecked
+from corpus.geometry import Triple, Voxels
 from corpus.models import Level
 from corpus.regions import Box
 
@@ -89,3 +89,42 @@ def read_index(data: Buffer, level: Level) -> NDArray[np.uint64]:
 def _chunks_per_shard(level: Level) -> Triple:
     z, y, x = (n // m for n, m in zip(level.shard_zyx, level.chunk_zyx, strict=True))
     return z, y, x
+
+
+def decoded_rows(data: bytes, level: Level, dtype: str) -> Iterator[Voxels]:
+    """Yield the rows of a shard, first slices first, each of the depth of an inner chunk.
+
+    Every checksum is compared, as not every zarr reader does.
+
+    Parameters
+    ----------
+    data
+        The shard as it is stored.
+    level, dtype
+        Of the array.
+
+    Yields
+    ------
+    ndarray
+        Shape (z, y, x), whole inner chunks, also beyond the array's edge. Its memory is used again for the next row.
+
+    Raises
+    ------
+    ValueError
+        A checksum is wrong, the index points out of the shard, or a chunk cannot be decoded.
+    """
+    depth, cy, cx = level.chunk_zyx
+    plane = level.shard_zyx[1:]
+    entries = read_index(data, level).reshape(level.shard_zyx[0] // depth, -1, 2)
+    row = np.empty((depth, *plane), dtype=np.dtype(dtype).newbyteorder("<"))
+    chunk = np.empty(level.chunk_zyx, dtype=row.dtype)
+    held = memoryview(data)
+    for line in entries.tolist():
+        for (y, x), (offset, size) in zip(product(range(0, plane[0], cy), range(0, plane[1], cx)), line, strict=True):
+            target = row[:, y : y + cy, x : x + cx]
+            if offset == ABSENT:
+                target[...] = 0
+            else:
+                decode(held[offset : offset + size], chunk)
+                target[...] = chunk
+        yield row

@@ -17,7 +17,6 @@ from urllib.parse import unquote
 
 from fsspec.core import url_to_fs
 from fsspec.spec import AbstractBufferedFile
-from zarr.storage import FsspecStore, LocalStore
 
 from corpus import localfiles
 from corpus.delivery import s3_headers
@@ -225,6 +224,8 @@ class Store:
 
     def zarr(self, prefix: str, *, read_only: bool = True) -> ZarrStore:
         """Return a zarr store of a folder of this one."""
+        from zarr.storage import FsspecStore, LocalStore  # loading zarr takes longer than a small volume
+
         if self.is_local:
             return LocalStore(self._path(prefix), read_only=read_only)
         # zarr wants a file system of its own event loop, so it is made anew from the URL.
@@ -349,9 +350,8 @@ def open_file(url: str, *, read_ahead_bytes: int = 2**23, stop: int | None = Non
         There is no such file, or it may not be read.
     """
     fs, path = url_to_fs(url, **_options(url))
-    options = {}
-    if {"s3", "http", "https"} & set(_protocols(fs)):
-        options = {"block_size": read_ahead_bytes, "cache_type": "readahead", "size": stop}
+    is_remote = {"s3", "http", "https"} & set(_protocols(fs))
+    options = {"block_size": read_ahead_bytes, "cache_type": "readahead", "size": stop} if is_remote else {}
     opened: AbstractContextManager[BinaryIO] = patiently(lambda: fs.open(path, "rb", **options), url)
     with opened as file:
         if isinstance(file, AbstractBufferedFile):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,10 @@ import pytest
 import xarray as xr
 import zarr
 from nibabel.affines import apply_affine
+from zarr.abc.buffer import Buffer
+from zarr.buffer import cpu
+from zarr.errors import ZarrUserWarning
+from zarr.storage import MemoryStore
 
 from converter.documents import Objects, image_objects, subject_objects
 from converter.plan import VolumePlan
@@ -131,6 +136,24 @@ def test_every_group_is_consolidated_and_compact(store: str, mirror: Store) -> N
                 alone = json.loads(mirror.get(f"{below}{name}/zarr.json"))
                 assert held["attributes"] == alone["attributes"]
                 assert held.get("shape") == alone.get("shape")
+
+
+@pytest.mark.parametrize("only", [None, "ct/labels/organs"])
+def test_zarr_itself_would_write_these_documents(objects: dict[str, Objects], only: str | None) -> None:
+    images = {path: found for path, found in objects.items() if only in {None, path}}
+    ours = {key: data for found in images.values() for key, data in found.items()}
+    ours |= subject_objects(images, INFO, CORPUS)
+    bare = {key: json.loads(data) for key, data in ours.items() if key.endswith("zarr.json")}
+    for document in bare.values():
+        document.pop("consolidated_metadata", None)
+    held: dict[str, Buffer] = {key: cpu.Buffer.from_bytes(json.dumps(each).encode()) for key, each in bare.items()}
+    groups = [key.removesuffix("zarr.json").rstrip("/") for key, each in bare.items() if each["node_type"] == "group"]
+    with zarr.config.set({"json_indent": None}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        for path in sorted(groups, key=len, reverse=True):
+            if path != "OME":
+                zarr.consolidate_metadata(MemoryStore(held), path=path)
+    assert {key: buffer.to_bytes() for key, buffer in held.items()} == {key: ours[key] for key in bare}
 
 
 def test_the_same_images_give_the_same_bytes(objects: dict[str, Objects]) -> None:
@@ -298,9 +321,3 @@ def test_labels_without_regions_are_listed_with_no_voxels(objects: dict[str, Obj
     assert voxels == {
         value: (int((ORGANS == 8).sum()) if value == 8 else 0) for value in families()["organs"].by_value()
     }
-
-
-def test_settings_of_zarr_are_left_as_they_were(images: dict[str, StoredImage]) -> None:
-    with zarr.config.set({"json_indent": 7}):
-        image_objects(images["pet"], None, ())
-        assert zarr.config.get("json_indent") == 7

@@ -217,7 +217,9 @@ class TestPictures:
         out = tmp_path / "look"
         subjects, findings, index = report.make_report(str(mirror), str(out), Serial(), redraw=False)
         assert (subjects, index) == (4, str(out / "index.html"))
-        assert [finding.place for finding in findings] == ["0003"]
+        assert [Path(finding.place).relative_to(mirror) for finding in findings] == [
+            Path("subjects/0003.ome.zarr/zarr.json")
+        ]
         assert (out / "index.html").read_text().count("no picture") == 1
         assert sorted(path.name for path in (out / "pictures").iterdir()) == ["0001.webp", "0002.webp", "0004.webp"]
         assert sorted(path for path in mirror.rglob("*")) == before
