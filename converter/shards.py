@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from itertools import product
 from typing import Final
@@ -37,8 +37,8 @@ class ShardWriter:
     dtype
         Stored voxel type, little-endian.
     put
-        Called once per shard that is not empty with its key below the array (``c/0/0/0``) and its bytes, from a
-        thread of `pool`.
+        Called once per shard that is not empty with its key below the array (``c/0/0/0``) and its bytes in parts, from
+        a thread of `pool`.
     pool
         Encodes and puts; jobs are taken first in, first out.
     trial
@@ -47,7 +47,7 @@ class ShardWriter:
     """
 
     def __init__(
-        self, level: Level, dtype: str, put: Callable[[str, bytes], None], pool: Executor, trial: Trial
+        self, level: Level, dtype: str, put: Callable[[str, Sequence[bytes]], None], pool: Executor, trial: Trial
     ) -> None:
         self._level = level
         self._put = put
@@ -167,12 +167,7 @@ class ShardWriter:
             for place, size in row.sizes.items():
                 index[number, place] = offset, size
                 offset += size
-        parts = [row.data for row in rows]
-        # From here on the shard is held once, not row by row as well.
-        rows.clear()
-        shard = b"".join([*parts, codec.checksummed(index.tobytes())])
-        parts.clear()
-        self._put(key, shard)
+        self._put(key, [*(row.data for row in rows), codec.checksummed(index.tobytes())])
 
 
 class _Row:

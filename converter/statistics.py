@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -60,7 +61,16 @@ def _high(sample: Voxels, scaling: Scaling) -> float | None:
     if sample.dtype.kind == "f":
         sample = sample[np.isfinite(sample)]
     percent = _HIGH_PERCENT if scaling.slope > 0 else 100 - _HIGH_PERCENT
-    return _physical(float(np.percentile(sample, percent, overwrite_input=True)), scaling) if sample.size else None
+    return _physical(_percentile(sample, percent), scaling) if sample.size else None
+
+
+def _percentile(sample: Voxels, percent: float) -> float:
+    # That of np.percentile, which loads numpy's masked arrays to find out that this is none.
+    place = (len(sample) - 1) * percent / 100
+    below = math.floor(place)
+    above = min(below + 1, len(sample) - 1)
+    sample.partition((below, above))
+    return float(np.interp(place, (below, above), sample[[below, above]]))
 
 
 def _physical[T: float | Voxels](stored: T, scaling: Scaling) -> T:

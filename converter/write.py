@@ -6,9 +6,8 @@ from the store in one more thread. Nothing holds more than a few rows of inner c
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -24,6 +23,7 @@ from converter.plan import VolumePlan, levels_of
 from converter.pyramid import downsample
 from converter.readback import ReadBack
 from converter.shards import ShardWriter
+from converter.source import VolumeStream, VoxelDigest
 from converter.statistics import IntensityStatistics, LabelStatistics
 from corpus import chunking, layout
 from corpus.errors import SourceError, StoreError
@@ -37,7 +37,6 @@ from corpus.stores import Store
 
 if TYPE_CHECKING:
     from converter.pack import PackStream
-    from converter.source import VolumeStream
     from corpus.labels import Family
 
 _ENCODERS: Final = 2
@@ -61,8 +60,8 @@ class RecordedStore:
         self._prefix = prefix
         self._records: dict[str, ObjectRecord] = {}
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write an object; safe from several threads."""
+    def put(self, key: str, data: bytes | Sequence[bytes]) -> None:
+        """Write an object, whole or in parts; safe from several threads."""
         whole = f"{self._prefix}/{key}"
         self._store.put(whole, data)
         self._records[whole] = ObjectRecord.of(whole, data)
@@ -199,7 +198,7 @@ class _Writing:
         self._labels = LabelStatistics(plan.grid)
         # Where the stored bytes are the source's, the stream hashes them already.
         same = self._cast.keeps_bytes(plan.header.dtype) and plan.reorder.is_identity
-        self._digest = None if same else hashlib.sha256()
+        self._digest = None if same else VoxelDigest()
         self._steps = [_step(a, b) for a, b in zip(self._levels, self._levels[1:], strict=False)]
 
     def run(self) -> tuple[StoredImage, tuple[Finding, ...]]:
@@ -212,37 +211,36 @@ class _Writing:
                 ShardWriter(level, self._target, self._put(number, back), pool, self._trial)
                 for number, level in enumerate(self._levels)
             ]
-            source = self._stream(writers)
+            source, written = self._stream(writers)
             for writer in writers:
                 writer.close()
-            found = back.sha256()
-        expected = self._digest.hexdigest() if self._digest else source.voxels_sha256
-        if found != expected:
-            message = f"level 0 has sha256 {found}, written was {expected}"
+            found = back.crc32c()
+        if found != written.crc32c:
+            message = f"level 0 has CRC-32C {found:08x}, written was {written.crc32c:08x}"
             raise StoreError("store.read-back", message, place=place)
-        return self._describe(source, expected)
+        return self._describe(source, written.sha256.hexdigest())
 
     def _get(self, key: str) -> bytes:
         return self._recorded.get(f"{layout.array_path(self._plan.path, 0)}/{key}")
 
-    def _put(self, number: int, back: ReadBack) -> Callable[[str, bytes], None]:
+    def _put(self, number: int, back: ReadBack) -> Callable[[str, Sequence[bytes]], None]:
         path = layout.array_path(self._plan.path, number)
 
-        def put(key: str, data: bytes) -> None:
+        def put(key: str, data: Sequence[bytes]) -> None:
             self._recorded.put(f"{path}/{key}", data)
             if number == 0:
                 back.expect(key)
 
         return put
 
-    def _stream(self, writers: list[ShardWriter]) -> SourceRecord:
+    def _stream(self, writers: list[ShardWriter]) -> tuple[SourceRecord, VoxelDigest]:
         with open_volume(self._plan.source) as stream:
             for slab in self._slabs(stream):
                 if self._digest is not None:
                     self._digest.update(np.ascontiguousarray(slab))
                 (self._labels if self._plan.is_label else self._intensities).update(slab)
                 self._write(slab, writers)
-            return stream.record
+            return stream.record, self._digest or stream.voxels
 
     def _slabs(self, stream: VolumeStream | PackStream) -> Iterator[Voxels]:
         depth = min(self._levels[0].chunk_zyx[0], _MOST_SLICES)

@@ -7,6 +7,7 @@ from collections.abc import Buffer
 from typing import Final
 
 import google_crc32c
+import numpy as np
 from numcodecs import blosc
 
 from corpus.geometry import Voxels
@@ -20,9 +21,16 @@ _UNSHUFFLED_BLOCK_BYTES: Final = 2**17
 blosc.use_threads = False
 
 
+def crc32c(data: Buffer, before: int = 0) -> int:
+    """Return the CRC-32C of bytes, or of all that `before` is of and these; C-contiguous, nothing is copied."""
+    # The library takes an array of numpy, and no view of memory that might change.
+    value: int = google_crc32c.extend(before, np.frombuffer(data, dtype=np.uint8))
+    return value
+
+
 def checksummed(data: bytes) -> bytes:
     """Return bytes followed by their CRC-32C, little-endian, as zarr's ``crc32c`` codec stores it."""
-    return data + struct.pack("<I", google_crc32c.value(data))
+    return data + struct.pack("<I", crc32c(data))
 
 
 def unchecked(data: Buffer, what: str) -> memoryview:
@@ -34,7 +42,7 @@ def unchecked(data: Buffer, what: str) -> memoryview:
         The checksum is wrong.
     """
     view = memoryview(data)
-    if len(view) < 4 or google_crc32c.value(bytes(view[:-4])) != struct.unpack("<I", view[-4:])[0]:
+    if len(view) < 4 or crc32c(view[:-4]) != struct.unpack("<I", view[-4:])[0]:
         raise ValueError(f"the checksum of {what} is wrong")
     return view[:-4]
 

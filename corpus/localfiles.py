@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
 
 
-def put(path: Path, data: bytes, folder: Path, *, only_new: bool = False) -> None:
+def put(path: Path, data: bytes | Sequence[bytes], folder: Path, *, only_new: bool = False) -> None:
     """Write a file that has its name only when it is whole.
 
     Parameters
@@ -16,7 +18,7 @@ def put(path: Path, data: bytes, folder: Path, *, only_new: bool = False) -> Non
     path
         Its name.
     data
-        Its bytes.
+        Its bytes, or its parts.
     folder
         On the same file system, where it grows.
     only_new
@@ -27,20 +29,36 @@ def put(path: Path, data: bytes, folder: Path, *, only_new: bool = False) -> Non
     OSError
         It could not be written, or, where it may not be, it is there already; what was there before stays.
     """
-    for each in (path.parent, folder):
-        each.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder)
+    handle, temporary = _in(folder, lambda: tempfile.mkstemp(dir=folder))
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp gives a file that only its owner may read; a mirror is to be read.
-        Path(temporary).chmod(0o644)
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            for part in (data,) if isinstance(data, bytes) else data:
+                _write(file, part)
+            # mkstemp gives a file that only its owner may read; a mirror is to be read.
+            os.fchmod(handle, 0o644)
         if only_new:
-            path.hardlink_to(temporary)  # fails where there is a file of this name, also one of a moment ago
+            _in(path.parent, lambda: path.hardlink_to(temporary))  # fails where there is a file of this name
+            Path(temporary).unlink()
         else:
-            Path(temporary).replace(path)
-    finally:
+            _in(path.parent, lambda: os.replace(temporary, path))  # noqa: PTH105  # a Path for each of a million files
+    except BaseException:
         Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _in[T](folder: Path, call: Callable[[], T]) -> T:
+    """Call, and once more where the folder had to be made first: most files go where others are."""
+    try:
+        return call()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        return call()
+
+
+def _write(file: FileIO, part: bytes) -> None:
+    view = memoryview(part)
+    while view:
+        view = view[file.write(view) :]
 
 
 def delete(path: Path) -> None:

@@ -6,6 +6,7 @@ As `corpus.models`, JSON documents that hold no time of day and no absolute path
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Self
 
 import msgspec
@@ -33,9 +34,13 @@ class ObjectRecord(msgspec.Struct, frozen=True, gc=False):
     sha256: str
 
     @classmethod
-    def of(cls, key: str, data: bytes) -> Self:
-        """Describe an object of these bytes."""
-        return cls(key, len(data), hashlib.sha256(data).hexdigest())
+    def of(cls, key: str, data: bytes | Sequence[bytes]) -> Self:
+        """Describe an object of these bytes, whole or in parts."""
+        digest, size = hashlib.sha256(), 0
+        for part in (data,) if isinstance(data, bytes) else data:
+            digest.update(part)
+            size += len(part)
+        return cls(key, size, digest.hexdigest())
 
 
 class VolumeOutcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -97,8 +97,8 @@ class Store:
         except NotFoundError:
             return None
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write an object, atomically; S3 is told its type and for how long caches may keep it.
+    def put(self, key: str, data: bytes | Sequence[bytes]) -> None:
+        """Write an object, whole or in parts, atomically; S3 is told its type and for how long caches may keep it.
 
         Raises
         ------
@@ -111,7 +111,8 @@ class Store:
                 localfiles.put(Path(path), data, Path(self._path(_TEMPORARY)))
             else:
                 headers = s3_headers(key) if self._is_s3 else {}
-                self.retrying(lambda: self._fs.pipe_file(path, data, **headers))
+                whole = b"".join(data) if not isinstance(data, bytes) else data
+                self.retrying(lambda: self._fs.pipe_file(path, whole, **headers))
 
     def is_one_server_with(self, other: Store) -> bool:
         """Whether a server can copy between both stores by itself: S3 of the same endpoint and credentials."""

@@ -63,14 +63,14 @@ def written(
     level: Level,
     depths: list[int],
     threads: int = 2,
-    put: Callable[[str, bytes], None] | None = None,
+    put: Callable[[str, Sequence[bytes]], None] | None = None,
     trial: Trial | None = None,
 ) -> dict[str, bytes]:
     objects: dict[str, bytes] = {}
 
-    def keep(key: str, data: bytes) -> None:
+    def keep(key: str, data: Sequence[bytes]) -> None:
         assert key not in objects
-        objects[key] = data
+        objects[key] = b"".join(data)
 
     with ThreadPoolExecutor(threads) as pool:
         writer = ShardWriter(level, array.dtype.name, put or keep, pool, trial or chosen())
@@ -265,7 +265,7 @@ def test_chunks_with_infinity_are_no_hindrance() -> None:
 
 
 def test_failing_to_put_a_shard_is_told() -> None:
-    def put(key: str, data: bytes) -> None:
+    def put(key: str, data: Sequence[bytes]) -> None:
         raise OSError("disk full")
 
     array = np.ones((8, 2, 2), dtype="u1")
@@ -278,7 +278,7 @@ def test_shards_are_put_one_at_a_time_and_all_before_the_end() -> None:
     under_way, most, done = 0, 0, []
     lock = threading.Lock()
 
-    def put(key: str, data: bytes) -> None:
+    def put(key: str, data: Sequence[bytes]) -> None:
         nonlocal under_way, most
         with lock:
             under_way += 1
