@@ -15,7 +15,7 @@ import numpy as np
 from converter import nifti
 from converter.cast import LABEL_ROUNDING
 from converter.nifti import VolumeHeader
-from converter.source import SourceFile, VolumeStream, VoxelDigest, peek_header
+from converter.source import SourceFile, VolumeStream, peek_header
 from corpus.errors import SourceError
 from corpus.geometry import Voxels, reorder_onto
 from corpus.models import MaskRecord, Scaling, SourceRecord
@@ -53,7 +53,7 @@ class PackStream:
     def __init__(self, source: SourceFile) -> None:
         self._source = source
         self._values = [mask.value for mask in source.masks]
-        self.voxels = VoxelDigest()
+        self._voxels = hashlib.sha256()
         self._overlap = 0
         with ExitStack() as stack:
             self._streams = [
@@ -98,7 +98,7 @@ class PackStream:
                 first = start % depth
                 self._lay(slab[first : first + thin], [next(mask) for mask in masks])
                 if first + thin >= len(slab):
-                    self.voxels.update(slab)
+                    self._voxels.update(slab)
                     yield slab
             for mask in masks:
                 next(mask, None)
@@ -112,7 +112,7 @@ class PackStream:
             self._source.name,
             sum(record.size for record in records),
             hashlib.sha256(listing.encode()).hexdigest(),
-            self.voxels.sha256.hexdigest(),
+            self._voxels.hexdigest(),
             tuple(
                 MaskRecord(value, record.name, record.size, record.sha256)
                 for value, record in zip(self._values, records, strict=True)

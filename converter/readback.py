@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from corpus import codec
 from corpus.errors import NotFoundError, StoreError
 from corpus.shards import decoded_rows
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ReadBack:
-    """Fetches the shards of an array one after the other, decodes every voxel, and sums up what comes out.
+    """Fetches the shards of an array one after the other, decodes every voxel, and hashes what comes out.
 
     Use as a context manager. It runs in a thread of its own.
 
@@ -42,7 +42,7 @@ class ReadBack:
         self._place = place
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
         self._jobs: list[Future[None]] = []
-        self._crc32c = 0
+        self._digest = hashlib.sha256()
         self._slices = 0
 
     def __enter__(self) -> Self:
@@ -57,8 +57,8 @@ class ReadBack:
         """Say that a shard is stored; shards come in order, and those that are left out are all zero."""
         self._jobs.append(self._pool.submit(self._take, key))
 
-    def crc32c(self) -> int:
-        """Wait, and return the checksum of the array as any zarr reader sees it: little-endian, C order.
+    def sha256(self) -> str:
+        """Wait, and return the digest of the array as any zarr reader sees it: little-endian, C order.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class ReadBack:
         for job in self._jobs:
             job.result()
         self._skip(self._level.grid.shape_zyx[0])
-        return self._crc32c
+        return self._digest.hexdigest()
 
     def _take(self, key: str) -> None:
         try:
@@ -83,13 +83,13 @@ class ReadBack:
         nz, ny, nx = self._level.grid.shape_zyx
         count = min(len(row), nz - self._slices)
         if count > 0:
-            self._crc32c = codec.crc32c(np.ascontiguousarray(row[:count, :ny, :nx]), self._crc32c)
+            self._digest.update(np.ascontiguousarray(row[:count, :ny, :nx]))
             self._slices += count
 
     def _skip(self, until: int) -> None:
         plane = np.zeros(self._level.grid.shape_zyx[1:], dtype=self._dtype)
         while self._slices < until:
-            self._crc32c = codec.crc32c(plane, self._crc32c)
+            self._digest.update(plane)
             self._slices += 1
 
 

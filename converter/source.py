@@ -7,7 +7,7 @@ import io
 import queue
 import threading
 import zlib
-from collections.abc import Buffer, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from gzip import BadGzipFile
 from itertools import cycle
@@ -20,7 +20,6 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 
 from converter.nifti import PROBE_BYTES, VolumeHeader, header_size, read_header
-from corpus import codec
 from corpus.archives import ArchiveMember, open_member
 from corpus.errors import SourceError, StoreError
 from corpus.geometry import Voxels
@@ -96,27 +95,10 @@ class _HashingReader(io.RawIOBase):
         return len(data)
 
 
-class VoxelDigest:
-    """Digests of voxels that go by, in C order.
-
-    SHA-256 is for the record. CRC-32C, which takes an eighth of the time, is compared with that of what is read back.
-    """
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-        self.crc32c = 0
-
-    def update(self, voxels: Buffer) -> None:
-        """Take in the next voxels, C-contiguous."""
-        self.sha256.update(voxels)
-        self.crc32c = codec.crc32c(voxels, self.crc32c)
-
-
 class VolumeStream:
     """The voxels of one file, in the order in which they arrive.
 
-    Use as a context manager. `header` is known at once; `slabs` yields the voxels once; `record` and the digest of the
-    `voxels` are known after that.
+    Use as a context manager. `header` is known at once; `slabs` yields the voxels once; `record` is known after that.
 
     Parameters
     ----------
@@ -135,7 +117,7 @@ class VolumeStream:
         self._source = source
         self._read_ahead_bytes = read_ahead_bytes
         self._stack = ExitStack()
-        self.voxels = VoxelDigest()
+        self._voxels = hashlib.sha256()
         try:
             self.header: VolumeHeader = self._open()
         except BaseException:
@@ -218,15 +200,13 @@ class VolumeStream:
     @property
     def record(self) -> SourceRecord:
         """What was read; complete once `slabs` is exhausted."""
-        return SourceRecord(
-            self._source.name, self._raw.size, self._raw.sha256.hexdigest(), self.voxels.sha256.hexdigest()
-        )
+        return SourceRecord(self._source.name, self._raw.size, self._raw.sha256.hexdigest(), self._voxels.hexdigest())
 
     def _fill(self, slab: Voxels) -> None:
         view = memoryview(slab.view(np.uint8)).cast("B")
         filled = len(self._ahead[: len(view)])
         view[:filled], self._ahead = self._ahead[:filled], self._ahead[filled:]
-        self.voxels.update(view[:filled])
+        self._voxels.update(view[:filled])
         with _source_errors(self._source.name):
             while filled < len(view):
                 got = self._bytes.readinto(view[filled : filled + _PIECE_BYTES])
@@ -236,7 +216,7 @@ class VolumeStream:
                         "source.size-mismatch", f"{expected}, the file ends before", place=self._source.name
                     )
                 # Hashed while the processor's cache still holds it.
-                self.voxels.update(view[filled : filled + got])
+                self._voxels.update(view[filled : filled + got])
                 filled += got
 
     def _expect_end(self) -> None:

@@ -36,10 +36,14 @@ class IntensityStatistics:
         first = -self._slices % _SAMPLE_EVERY
         self._slices += len(slab)
         self._sample.append(slab[first::_SAMPLE_EVERY, ::_SAMPLE_EVERY, ::_SAMPLE_EVERY].flatten())
-        values: Voxels = slab
-        if slab.dtype.kind == "f" and not (finite := np.isfinite(slab)).all():
-            values = slab[finite]
-            self._non_finite += slab.size - values.size
+        for plane in slab:  # which the processor's cache holds, for three passes
+            self._add_plane(plane)
+
+    def _add_plane(self, plane: Voxels) -> None:
+        values: Voxels = plane
+        if plane.dtype.kind == "f" and not (finite := np.isfinite(plane)).all():
+            values = plane[finite]
+            self._non_finite += plane.size - values.size
         if values.size:
             self._low.append(values.min())
             self._high.append(values.max())

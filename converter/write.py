@@ -6,6 +6,7 @@ from the store in one more thread. Nothing holds more than a few rows of inner c
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,6 @@ from converter.plan import VolumePlan, levels_of
 from converter.pyramid import downsample
 from converter.readback import ReadBack
 from converter.shards import ShardWriter
-from converter.source import VolumeStream, VoxelDigest
 from converter.statistics import IntensityStatistics, LabelStatistics
 from corpus import chunking, layout
 from corpus.errors import SourceError, StoreError
@@ -37,6 +37,7 @@ from corpus.stores import Store
 
 if TYPE_CHECKING:
     from converter.pack import PackStream
+    from converter.source import VolumeStream
     from corpus.labels import Family
 
 _ENCODERS: Final = 2
@@ -198,7 +199,7 @@ class _Writing:
         self._labels = LabelStatistics(plan.grid)
         # Where the stored bytes are the source's, the stream hashes them already.
         same = self._cast.keeps_bytes(plan.header.dtype) and plan.reorder.is_identity
-        self._digest = None if same else VoxelDigest()
+        self._digest = None if same else hashlib.sha256()
         self._steps = [_step(a, b) for a, b in zip(self._levels, self._levels[1:], strict=False)]
 
     def run(self) -> tuple[StoredImage, tuple[Finding, ...]]:
@@ -211,14 +212,15 @@ class _Writing:
                 ShardWriter(level, self._target, self._put(number, back), pool, self._trial)
                 for number, level in enumerate(self._levels)
             ]
-            source, written = self._stream(writers)
+            source = self._stream(writers)
             for writer in writers:
                 writer.close()
-            found = back.crc32c()
-        if found != written.crc32c:
-            message = f"level 0 has CRC-32C {found:08x}, written was {written.crc32c:08x}"
+            found = back.sha256()
+        expected = self._digest.hexdigest() if self._digest else source.voxels_sha256
+        if found != expected:
+            message = f"level 0 has sha256 {found}, written was {expected}"
             raise StoreError("store.read-back", message, place=place)
-        return self._describe(source, written.sha256.hexdigest())
+        return self._describe(source, expected)
 
     def _get(self, key: str) -> bytes:
         return self._recorded.get(f"{layout.array_path(self._plan.path, 0)}/{key}")
@@ -233,14 +235,14 @@ class _Writing:
 
         return put
 
-    def _stream(self, writers: list[ShardWriter]) -> tuple[SourceRecord, VoxelDigest]:
+    def _stream(self, writers: list[ShardWriter]) -> SourceRecord:
         with open_volume(self._plan.source) as stream:
             for slab in self._slabs(stream):
                 if self._digest is not None:
                     self._digest.update(np.ascontiguousarray(slab))
                 (self._labels if self._plan.is_label else self._intensities).update(slab)
                 self._write(slab, writers)
-            return stream.record, self._digest or stream.voxels
+            return stream.record
 
     def _slabs(self, stream: VolumeStream | PackStream) -> Iterator[Voxels]:
         depth = min(self._levels[0].chunk_zyx[0], _MOST_SLICES)
