@@ -9,6 +9,7 @@ from itertools import product
 from typing import Final
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from corpus.geometry import Triple, Voxels
 
@@ -56,17 +57,26 @@ def _mean(array: Voxels, factors_zyx: Triple) -> Voxels:
 
 def _integer_mean(array: Voxels, factors_zyx: Triple) -> Voxels:
     shift = sum(f == 2 for f in factors_zyx)
-    total = _integer_sum(array, factors_zyx)
+    total = _integer_sum(array, factors_zyx, _wide_enough(array, 1 << shift))
     # Rounds half to even without leaving the integers: (s + n/2 - 1 + parity of the quotient) >> log2(n). Rounding
     # half up would lift a CT by an eighth of a unit at each level.
     if shift:
         total += (1 << (shift - 1)) - 1 + ((total >> shift) & 1)
-    return (total >> shift).astype(array.dtype)
+    return (total >> shift).astype(array.dtype, copy=False)
 
 
-def _integer_sum(array: Voxels, factors_zyx: Triple) -> Voxels:
+def _wide_enough(array: Voxels, count: int) -> DTypeLike:
+    """Return the type in which so many voxels can be summed, and rounded."""
+    if array.dtype == np.int16:
+        # Hounsfield units leave room in their own type, which is summed in half the time.
+        most = (np.iinfo(np.int16).max - count) // count
+        if -most <= array.min() and array.max() <= most:
+            return np.int16
     # Python's own integers for the widest type, which is rare: no sum of theirs wraps.
-    wide = {1: np.int32, 2: np.int32, 4: np.int64}.get(array.dtype.itemsize, np.object_)
+    return {1: np.int32, 2: np.int32, 4: np.int64}.get(array.dtype.itemsize, np.object_)
+
+
+def _integer_sum(array: Voxels, factors_zyx: Triple, wide: DTypeLike) -> Voxels:
     total = array
     # Whole planes, then whole rows, then neighbours: the strided sum runs over the least data.
     for axis, factor in enumerate(factors_zyx):

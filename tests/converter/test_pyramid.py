@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
@@ -61,6 +62,15 @@ def test_integer_mean_rounds_half_to_even(data: st.DataObject, factors: Factors,
 @settings(max_examples=50, deadline=None)
 @given(array=hnp.arrays("<i2", SHAPES, elements=st.integers(-3, 3)), factors=FACTORS)
 def test_small_integers_meet_every_tie(array: np.ndarray, factors: Factors) -> None:
+    np.testing.assert_array_equal(downsample(array, factors, is_label=False), by_block(array, factors, exact_mean))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), factors=FACTORS)
+def test_numbers_that_just_leave_room_for_their_sum(data: st.DataObject, factors: Factors) -> None:
+    most = 2**15 // math.prod(factors)
+    values = [sign * (most + off) for sign in (1, -1) for off in range(-3, 3) if most + off < 2**15]
+    array = data.draw(hnp.arrays("<i2", SHAPES, elements=st.sampled_from(values)))
     np.testing.assert_array_equal(downsample(array, factors, is_label=False), by_block(array, factors, exact_mean))
 
 
