@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from converter.publish import publication
 from corpus.catalog import SCHEMAS, MirrorRecord, read_mirror, read_table
@@ -29,6 +28,8 @@ def read_tables(store: Store) -> Tables:
 
 def only(tables: Tables, subjects: Iterable[str]) -> Tables:
     """Return the rows of these subjects, in the order that they have."""
+    import pyarrow.compute as pc  # of no use to a conversion, which loads this module all the same
+
     wanted = pa.array(sorted(set(subjects)), pa.string())
     chosen = {name: table.filter(pc.is_in(table["subject"], value_set=wanted)) for name, table in tables.items()}
     # Parquet gives the items of lists another name, and the same rows are to give the same bytes.
