@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nibabel.nifti1 import Nifti1Extension, Nifti1Header, Nifti1Image, Nifti1Pair
-from nibabel.nifti2 import Nifti2Image
+from nibabel.nifti2 import Nifti2Header, Nifti2Image
+from nibabel.spatialimages import HeaderDataError
 
 from converter.nifti import (
     MOST_HEADER_BYTES,
@@ -33,6 +34,8 @@ Read = Callable[..., VolumeHeader]
 ZYX = (4, 5, 6)
 OTHER = np.array([[0, 0, 5.0, -7], [-1.5, 0, 0, 11], [0, 1.25, 0, 13], [0, 0, 0, 1]])
 IMAGES = {1: Nifti1Image, 2: Nifti2Image}
+FORMS = {"sform": (1, 0), "qform": (0, 1), "pixdim": (0, 0)}
+"""Which codes make a header's affine that of a form."""
 
 
 def codes(header: VolumeHeader) -> list[str]:
@@ -83,6 +86,52 @@ def test_choice_of_affine_is_nibabels(nifti: Build, sform_code: int, qform_code:
     np.testing.assert_allclose(header.grid.affine, Nifti1Image.from_bytes(data).affine, atol=1e-5)
     assert ("warning.affine-conflict" in codes(header)) == (sform_code > 0 and qform_code > 0)
     assert ("warning.affine-pixdim" in codes(header)) == (source == "pixdim")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    data=st.data(), version=st.sampled_from([1, 2]), order=st.sampled_from("<>"), form=st.sampled_from(sorted(FORMS))
+)
+def test_affines_are_nibabels_bit_for_bit(data: st.DataObject, version: int, order: str, form: str) -> None:
+    """Any numbers that a header can hold, not only those of a sound one."""
+    part, step = st.floats(-1, 1, width=32), st.floats(-1, 1e3, width=32) | st.just(0.0)
+    header = {1: Nifti1Header, 2: Nifti2Header}[version](endianness=order)
+    header.set_data_shape(data.draw(st.tuples(*[st.integers(1, 900)] * 3)))
+    header["magic"], header["datatype"], header["bitpix"] = header.single_magic, 4, 16
+    header["pixdim"][:4] = [data.draw(st.sampled_from([-1, 1, 0, 2])), *data.draw(st.tuples(step, step, step))]
+    quaternion = np.array(data.draw(st.tuples(part, part, part)))
+    if data.draw(st.booleans()):  # half a turn, or nearly: what is left for the first part is lost in rounding
+        quaternion /= max(np.linalg.norm(quaternion), 1e-3)
+    header["quatern_b"], header["quatern_c"], header["quatern_d"] = quaternion
+    header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = data.draw(st.tuples(part, part, part))
+    for row in "xyz":
+        header[f"srow_{row}"] = data.draw(st.tuples(step, step, step, part))
+    header["sform_code"], header["qform_code"] = FORMS[form]
+    expected = nibabels_affine(header, form)
+    raw = header.binaryblock + bytes(4)
+    if expected is None or is_refused(expected):
+        with pytest.raises(SourceError):
+            read_header(raw, "x")
+    else:
+        np.testing.assert_array_equal(read_header(raw, "x").grid.affine, expected)
+
+
+def nibabels_affine(header: Any, form: str) -> np.ndarray | None:
+    if header["pixdim"][0] == 0:
+        header = header.copy()
+        header["pixdim"][0] = 1
+    try:
+        return np.asarray(
+            {"sform": header.get_sform, "qform": header.get_qform, "pixdim": header.get_base_affine}[form]()
+        )
+    except (ValueError, HeaderDataError):
+        return None
+
+
+def is_refused(affine: np.ndarray) -> bool:
+    """Whether its axes are missing, or lie in one plane."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.any(spacing < 1e-6) or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3)
 
 
 @pytest.mark.parametrize(("shift_voxels", "conflict"), [(0.05, False), (0.15, True)])
