@@ -14,8 +14,9 @@ from corpus.contents import ENHANCE_PET as ENHANCE_PET_CONTENTS
 from corpus.errors import NotFoundError, SourceError
 from corpus.labels import Label
 from corpus.licenses import LICENSES, UNKNOWN, License, license_of_text
+from corpus.listing import SourceListing, is_archive
 from corpus.models import CorpusInfo
-from corpus.stores import SourceListing, Store, is_archive
+from corpus.stores import Store
 
 CORPUS_FILE: Final = "corpus.json"
 

@@ -25,7 +25,7 @@ from corpus.contents import Contents
 from corpus.errors import SourceError
 from corpus.findings import Finding, failure, warning
 from corpus.labels import Family
-from corpus.stores import SourceListing, is_archive
+from corpus.listing import SourceListing, is_archive
 
 _PAIR: Final = re.compile(r"\.hdr(\.gz)?$", re.IGNORECASE)
 _JUNK: Final = re.compile(

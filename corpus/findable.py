@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from html import escape
 from typing import Any, Final
-from xml.sax.saxutils import escape
 
 import msgspec
 
@@ -114,7 +114,7 @@ def organizations(credits_: Iterable[Credit]) -> list[dict[str, str]]:
 
 def sitemap(addresses: Iterable[str]) -> bytes:
     """Return ``sitemap.xml`` of these addresses, as many as one may hold."""
-    entries = [f"<url><loc>{escape(address)}</loc></url>" for address in addresses][:_MOST_ADDRESSES]
+    entries = [f"<url><loc>{escape(address, quote=False)}</loc></url>" for address in addresses][:_MOST_ADDRESSES]
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">']
     return "\n".join([*lines, *entries, "</urlset>", ""]).encode()
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
-from typing import Final
-
-import tenacity
+from typing import TYPE_CHECKING, Final
 
 from corpus.errors import StoreError
+
+if TYPE_CHECKING:
+    import tenacity
 
 PATIENCE_S: Final = 120.0
 """No new try begins later than this after the first one."""
@@ -69,6 +70,8 @@ def persistently[T](call: Callable[[], T]) -> T:
     call
         May be repeated without harm.
     """
+    import tenacity  # of no use to files of this machine
+
     again = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_passing),
         wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S),

@@ -13,18 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
-from urllib.parse import unquote
-
-from fsspec.core import url_to_fs
-from fsspec.spec import AbstractBufferedFile
 
 from corpus import localfiles
 from corpus.delivery import s3_headers
 from corpus.errors import NotFoundError, SettingsError, StoreError
 from corpus.layout import PRIVATE
+from corpus.localfiles import LocalFiles, local_path
 from corpus.retries import PatientFetch, patiently, persistently
 from corpus.servercopy import copy_within
-from corpus.webindex import linked_files
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
@@ -56,12 +52,9 @@ class Store:
     """
 
     def __init__(self, url: str, profile: str | None = None) -> None:
-        try:
-            self._fs, root = url_to_fs(url, **_options(url, profile))
-        except (ValueError, ImportError) as error:
-            raise SettingsError("settings.url", str(error), place=url) from error
-        self.is_local: bool = "file" in _protocols(self._fs)
-        self._is_s3 = "s3" in _protocols(self._fs)
+        self._fs, root = filesystem(url, profile)
+        self.is_local: bool = "file" in protocols(self._fs)
+        self._is_s3 = "s3" in protocols(self._fs)
         self._root = root.rstrip("/")
         # What another process opens: of a local folder the bare path, whatever it was given as.
         self.url = self._root if self.is_local else url
@@ -76,13 +69,13 @@ class Store:
         StoreError
             The store failed.
         """
-        with _store_errors(self._place(key)):
+        with store_errors(self._place(key)):
             data: bytes = self.retrying(lambda: self._fs.cat_file(self._path(key)))
         return data
 
     def retrying[T](self, call: Callable[[], T]) -> T:
         """Call again where object storage failed for a moment; a disk that fails does not get better by waiting."""
-        return call() if self.is_local else persistently(call)
+        return retrying(self._fs, call)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those of many objects that exist, several requests at a time."""
@@ -106,7 +99,7 @@ class Store:
             The store failed.
         """
         path = self._path(key)
-        with _store_errors(self._place(key)):
+        with store_errors(self._place(key)):
             if self.is_local:
                 localfiles.put(Path(path), data, Path(self._path(_TEMPORARY)))
             else:
@@ -128,7 +121,7 @@ class Store:
         StoreError
             The server failed.
         """
-        with _store_errors(source._place(key)):
+        with store_errors(source._place(key)):
             return self.retrying(lambda: copy_within(self._fs, source._path(key), self._path(key), s3_headers(key)))
 
     def create(self, key: str, data: bytes) -> bool:
@@ -142,7 +135,7 @@ class Store:
             The store failed.
         """
         path = self._path(key)
-        with _store_errors(self._place(key)):
+        with store_errors(self._place(key)):
             try:
                 if self.is_local:
                     localfiles.put(Path(path), data, Path(self._path(_TEMPORARY)), only_new=True)
@@ -169,7 +162,7 @@ class Store:
             The store failed.
         """
         try:
-            with _store_errors(self._place(key)):
+            with store_errors(self._place(key)):
                 # Not fsspec's isfile, which takes any failure for a no.
                 return bool(self.retrying(lambda: self._fs.info(self._path(key)))["type"] == "file")
         except NotFoundError:
@@ -181,7 +174,7 @@ class Store:
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Return the size in bytes of each object below a prefix."""
-        with _store_errors(self._place(prefix)):
+        with store_errors(self._place(prefix)):
             # A listing that was cached before the last writes would hide them.
             self._fs.invalidate_cache()
             found = self.retrying(lambda: self._fs.find(self._path(prefix), detail=True))
@@ -192,7 +185,7 @@ class Store:
     def names(self, folder: str) -> list[str]:
         """Return the names of the objects and folders directly below a folder, sorted; none where it does not exist."""
         try:
-            with _store_errors(self._place(folder)):
+            with store_errors(self._place(folder)):
                 self._fs.invalidate_cache()
                 found = self.retrying(lambda: self._fs.ls(self._path(folder), detail=False))
         except NotFoundError:
@@ -203,14 +196,14 @@ class Store:
         """Remove an object, or all objects below a prefix; silent where there is none."""
         # Not fsspec's recursive rm, which takes "[2026]" in a path for a pattern.
         if self.is_local:
-            with _store_errors(self._place(prefix)):
+            with store_errors(self._place(prefix)):
                 localfiles.delete(Path(self._path(prefix)))
         else:
             self.delete_keys(key for key in self.keys(prefix) if key == prefix or key.startswith(f"{prefix}/"))
 
     def delete_keys(self, keys: Iterable[str]) -> None:
         """Remove objects that are there, several at a time."""
-        with _store_errors(self.url), ThreadPoolExecutor(_AT_ONCE) as pool:
+        with store_errors(self.url), ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda key: self.retrying(lambda: self._fs.rm_file(self._path(key))), keys))
 
     def sweep(self) -> None:
@@ -239,94 +232,6 @@ class Store:
         return f"{self.url.rstrip('/')}/{key}"
 
 
-class SourceListing:
-    """The files below a source folder, bucket prefix or HTTP index, by name relative to it; or one zip archive.
-
-    Parameters
-    ----------
-    url
-        A path or URL.
-
-    Attributes
-    ----------
-    sizes
-        Bytes of each file, by name.
-    unreadable
-        Names of files that are listed and cannot be had, and why.
-
-    Raises
-    ------
-    SettingsError
-        The URL's protocol is not known, or there is no such place.
-    StoreError
-        It cannot be listed.
-    """
-
-    def __init__(self, url: str) -> None:
-        try:
-            fs, root = url_to_fs(url, **_options(url))
-        except (ValueError, ImportError) as error:
-            raise SettingsError("settings.url", str(error), place=url) from error
-        self._fs = fs
-        self._paths: dict[str, str] = {}
-        self.sizes: dict[str, int] = {}
-        self.unreadable: dict[str, str] = {}
-        root = root.rstrip("/")
-        with _store_errors(url):
-            fs.invalidate_cache()
-            if is_archive(root) and self._is_file(root):
-                self._add({archive_name(root): root})
-                return
-            # Over HTTP a folder may answer under its name with a slash only.
-            if not (fs.exists(root) or fs.exists(f"{root}/")):
-                raise SettingsError("settings.url", "there is no such folder or archive", place=url)
-            if "http" in _protocols(fs):
-                self._add({unquote(path[len(root) + 1 :]): path for path in linked_files(fs, root)})
-            else:
-                found = persistently(lambda: fs.find(root, detail=True))
-                self._paths = {path[len(root) + 1 :]: path for path in found}
-                self.sizes = {path[len(root) + 1 :]: int(info["size"]) for path, info in found.items()}
-
-    def _add(self, paths: dict[str, str]) -> None:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            sizes = pool.map(self._size, paths.values())
-            for (name, path), size in zip(paths.items(), sizes, strict=True):
-                if isinstance(size, int):
-                    self._paths[name], self.sizes[name] = path, size
-                else:
-                    self.unreadable[name] = size
-
-    def _is_file(self, path: str) -> bool:
-        try:
-            return bool(persistently(lambda: self._fs.info(path))["type"] == "file")
-        except FileNotFoundError:
-            return False
-
-    def _size(self, path: str) -> int | str:
-        try:
-            size = persistently(lambda: self._fs.info(path))["size"]
-        except FileNotFoundError:
-            return "it is listed, and the server does not give it"
-        return "the server does not tell its size" if size is None else int(size)
-
-    def url(self, name: str) -> str:
-        """Return a URL that fsspec opens, also on another machine with the same storage."""
-        return str(self._fs.unstrip_protocol(self._paths[name]))
-
-
-def is_archive(url: str) -> bool:
-    """Whether a path or URL is that of a zip archive, by its name."""
-    return archive_name(url).lower().endswith(".zip")
-
-
-def archive_name(url: str) -> str:
-    """Return the file name of a path or URL; a signed URL has its signature after it."""
-    if "://" not in url:
-        return url.rpartition("/")[2]
-    path = url if url.startswith("file:") else url.partition("?")[0]
-    return unquote(path.rpartition("/")[2])
-
-
 @contextmanager
 def open_file(url: str, *, read_ahead_bytes: int = 2**23, stop: int | None = None) -> Iterator[BinaryIO]:
     """Open one file for reading, byte for byte; a context manager.
@@ -350,13 +255,14 @@ def open_file(url: str, *, read_ahead_bytes: int = 2**23, stop: int | None = Non
     OSError
         There is no such file, or it may not be read.
     """
-    fs, path = url_to_fs(url, **_options(url))
-    is_remote = {"s3", "http", "https"} & set(_protocols(fs))
+    fs, path = filesystem(url)
+    is_remote = {"s3", "http", "https"} & set(protocols(fs))
     options = {"block_size": read_ahead_bytes, "cache_type": "readahead", "size": stop} if is_remote else {}
-    opened: AbstractContextManager[BinaryIO] = patiently(lambda: fs.open(path, "rb", **options), url)
+    opened: AbstractContextManager[BinaryIO]
+    opened = patiently(lambda: fs.open(path, "rb", **options), url) if is_remote else fs.open(path, "rb")
     with opened as file:
-        if isinstance(file, AbstractBufferedFile):
-            file.cache.fetcher = PatientFetch(file.cache.fetcher, url)
+        if is_remote and (cache := getattr(file, "cache", None)) is not None:
+            cache.fetcher = PatientFetch(cache.fetcher, url)
         yield file
 
 
@@ -365,13 +271,34 @@ def is_transport_error(error: Exception) -> bool:
     return type(error).__module__.startswith(("botocore", "aiobotocore", "aiohttp"))
 
 
-def _protocols(fs: Any) -> tuple[str, ...]:
+def protocols(fs: Any) -> tuple[str, ...]:
+    """Return the names under which fsspec knows a file system."""
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-def _options(url: str, profile: str | None = None) -> dict[str, Any]:
+def retrying[T](fs: Any, call: Callable[[], T]) -> T:
+    """Call again where object storage failed for a moment; a disk that fails does not get better by waiting."""
+    return call() if isinstance(fs, LocalFiles) else persistently(call)
+
+
+def filesystem(url: str, profile: str | None = None) -> tuple[Any, str]:
+    """Return the file system of a URL, of those that fsspec knows, and the path in it.
+
+    Raises
+    ------
+    SettingsError
+        The URL's protocol is not known, or its package is not installed.
+    """
+    if (path := local_path(url)) is not None:
+        return LocalFiles(), path
+    from fsspec.core import url_to_fs
+
     chosen = {"profile": profile} if profile else {}
-    return {"s3": {**_S3, **chosen}} if "s3://" in url else {}
+    try:
+        fs, path = url_to_fs(url, **({"s3": {**_S3, **chosen}} if "s3://" in url else {}))
+    except (ValueError, ImportError) as error:
+        raise SettingsError("settings.url", str(error), place=url) from error
+    return fs, path
 
 
 def _status(error: OSError) -> int | None:
@@ -382,7 +309,8 @@ def _status(error: OSError) -> int | None:
 
 
 @contextmanager
-def _store_errors(place: str) -> Iterator[None]:
+def store_errors(place: str) -> Iterator[None]:
+    """Turn what file systems raise into errors of ours; a context manager."""
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

@@ -14,7 +14,8 @@ import pytest
 import zarr
 
 from corpus.errors import NotFoundError, SettingsError, StoreError
-from corpus.stores import SourceListing, Store, open_file
+from corpus.listing import SourceListing
+from corpus.stores import Store, open_file
 from tests.conftest import Web
 
 

@@ -181,7 +181,7 @@ def test_verify_tells_faults_by_its_exit_status(voxshelf: Run, mirror: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("verb", "missing", "extra"), [("convert", "nibabel", "convert"), ("serve", "uvicorn", "serve")]
+    ("verb", "missing", "extra"), [("convert", "isal", "convert"), ("serve", "uvicorn", "serve")]
 )
 def test_a_missing_extra_is_named(verb: str, missing: str, extra: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['voxshelf', {verb!r}, 'a', 'b'];"
