@@ -180,9 +180,7 @@ def test_verify_tells_faults_by_its_exit_status(voxshelf: Run, mirror: Path, tmp
     assert "hint: " in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("verb", "missing", "extra"), [("convert", "isal", "convert"), ("serve", "uvicorn", "serve")]
-)
+@pytest.mark.parametrize(("verb", "missing", "extra"), [("convert", "isal", "convert"), ("serve", "uvicorn", "serve")])
 def test_a_missing_extra_is_named(verb: str, missing: str, extra: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['voxshelf', {verb!r}, 'a', 'b'];"
     code += "from voxshelf.cli import main; main()"
