@@ -19,11 +19,11 @@ from converter.convert import ConvertSettings, convert, read_infos
 from converter.corpusfile import read_corpus
 from converter.events import Event, Planned
 from converter.inventory import take_inventory
+from converter.plan import DEFAULT
 from converter.publish import publish
 from converter.run import Executor, Serial, executor, results
 from converter.schedule import Schedule
 from corpus.models import CorpusInfo
-from corpus.ome import DEFAULT_VERSION
 from corpus.stores import Store
 
 
@@ -52,7 +52,7 @@ def schedule_of(corpus: Path, mirror: Path, about: CorpusInfo) -> tuple[Schedule
     """A schedule of all that is in the corpus, and its number of jobs."""
     inventory = take_inventory(str(corpus))
     infos, _ = read_infos(inventory, about.name)
-    schedule = Schedule(Store(str(mirror)), about, about.contents.roles, DEFAULT_VERSION, lambda _: None)
+    schedule = Schedule(Store(str(mirror)), about, about.contents.roles, DEFAULT, lambda _: None)
     for subject, files in inventory.subjects.items():
         schedule.add(files, infos[subject], None)
     return schedule, sum(len(files.files) + 1 for files in inventory.subjects.values())

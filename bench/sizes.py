@@ -28,15 +28,15 @@ def row(outcome: SubjectOutcome) -> list[int]:
     return [source, finest, sum(chunks.values()) - finest, sum(last.values()) - sum(chunks.values())]
 
 
-def main() -> None:
+def show(corpus: str, levels: str) -> None:
     """Convert, and print."""
     with tempfile.TemporaryDirectory() as folder:
-        convert = [str(BIN / "voxshelf"), "convert", sys.argv[1], folder, "--workers", "0", "--no-pictures"]
-        subprocess.run(convert, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        convert = [str(BIN / "voxshelf"), "convert", corpus, folder, "--workers", "0", "--no-pictures"]
+        subprocess.run([*convert, "--levels", levels], check=False, capture_output=True)
         rows = {subject: row(outcome) for subject, outcome in completed_subjects(Store(folder)).items()}
     rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
     titles = "".join(f"{title:>10}" for title in (".nii.gz", "level 0", "others", "metadata", "stored"))
-    print(f"{'kB':8}{titles}   of .nii.gz: level 0, stored")
+    print(f"\nkB, --levels {levels}\n{'':8}{titles}   of .nii.gz: level 0, stored")
     for subject, (source, finest, others, metadata) in rows.items():
         stored = finest + others + metadata
         figures = "".join(f"{size / 1e3:10.0f}" for size in (source, finest, others, metadata, stored))
@@ -44,4 +44,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    for levels in ("all", "few"):
+        show(sys.argv[1], levels)

@@ -18,10 +18,11 @@ from converter.source import SourceFile
 from converter.statistics import IntensityStatistics, LabelStatistics
 from corpus import codec, layout
 from corpus.catalog import region_row
+from corpus.chunking import halvings
 from corpus.cutouts import grid_of
 from corpus.errors import LayoutError
 from corpus.findings import Finding
-from corpus.geometry import Triple, Voxels
+from corpus.geometry import Voxels
 from corpus.shards import ABSENT
 
 _SLICES: Final = 64
@@ -141,11 +142,12 @@ def check_levels(mirror: Mirror, volume: Volume) -> None:
     above, _, before = mirror.level(volume, 0)
     for level in range(1, volume.row["levels"]):
         array, _, factors = mirror.level(volume, level)
-        step: Triple = tuple(b // a for a, b in zip(before, factors, strict=True))  # type: ignore[assignment]  # three
-        start = 0
+        deep, steps, start = factors[0] // before[0], halvings(before, factors), 0
         for slab in _slabs(array):
             stop = start + len(slab)
-            expected = downsample(above[start * step[0] : stop * step[0]].values, step, is_label=volume.is_label)
+            expected = above[start * deep : stop * deep].values
+            for step in steps:
+                expected = downsample(expected, step, is_label=volume.is_label)
             if expected.tobytes() != slab.tobytes():
                 message = f"slices {start} to {stop} of level {level} are not what level {level - 1} gives"
                 raise LayoutError("layout.voxels", message, place=volume.place)

@@ -23,7 +23,7 @@ from converter.report import REPORT_KEY, PageFolder, Recorder, document, write_p
 from converter.run import executor
 from converter.schedule import Schedule
 from converter.source import read_small
-from converter.upgrade import agreed_version, stale, upgrade_subject
+from converter.upgrade import agreed_settings, stale, upgrade_subject
 from converter.withdraw import finish_withdrawals
 from converter.write import missing_objects
 from corpus import layout
@@ -59,6 +59,8 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
         Take the mirror from a run that seems to be writing it.
     ome_version
         Version of OME-Zarr of the metadata; None for that of the mirror, which for a new one is the default.
+    levels
+        ``all`` or ``few``; None for what the mirror has, which for a new one is all.
     pictures
         Draw each subject for the report page.
     bring_back
@@ -77,6 +79,7 @@ class ConvertSettings(msgspec.Struct, frozen=True, kw_only=True):
     overwrite: bool = False
     break_lock: bool = False
     ome_version: str | None = None
+    levels: str | None = None
     pictures: bool = True
     bring_back: frozenset[str] = frozenset()
     corpus: CorpusInfo
@@ -115,7 +118,7 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
     with lease(store, break_lock=settings.break_lock) as held:
         store.sweep()
         remember(store, settings.description)
-        ome_version = agreed_version(store, settings.ome_version)
+        agreed = agreed_settings(store, settings.ome_version, settings.levels)
         withdrawn = finish_withdrawals(store, settings.corpus, settings.bring_back)
         kept_out = [subject for subject in selected if subject in withdrawn]
         selected = [subject for subject in selected if subject not in withdrawn]
@@ -125,12 +128,12 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         _correct_licences(store, done, infos, settings.corpus)
         listen = recorder = Recorder(listen)
         roles = settings.roles or settings.corpus.contents.roles
-        schedule = Schedule(store, settings.corpus, roles, ome_version, listen, pictures=settings.pictures)
+        schedule = Schedule(store, settings.corpus, roles, agreed, listen, pictures=settings.pictures)
         schedule.failures += [*inventory.findings, *sheet_findings]
         schedule.warnings += check_label_files(inventory) if settings.corpus.own_contents is None else []
         schedule.warnings += [warning("warning.withdrawn", subject) for subject in kept_out]
         schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
-        broken = _finish_upgrade(store, done, ome_version, settings.corpus)
+        broken = _finish_upgrade(store, done, agreed.ome_version, settings.corpus)
         schedule.failures += broken.values()
         for subject in (each for each in selected if each not in broken):
             schedule.add(inventory.subjects[subject], infos[subject], done.get(subject))

@@ -51,6 +51,24 @@ class Meaning(msgspec.Struct, frozen=True):
     suv_factor_from: str = ""
 
 
+class MirrorSettings(msgspec.Struct, frozen=True):
+    """What all subjects of a mirror have in common; noted before the first of them is written, or changed.
+
+    Attributes
+    ----------
+    ome_version
+        Of the metadata.
+    levels
+        ``all``, or ``few``: without those of more than an eighth of the voxels of the level above.
+    """
+
+    ome_version: str
+    levels: str = "all"
+
+
+DEFAULT: Final = MirrorSettings(DEFAULT_VERSION)
+
+
 class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
     """How one volume is going to be stored: the unit of parallel work.
 
@@ -78,8 +96,8 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
         Warnings so far.
     peak_bytes
         Most memory that writing it takes, the interpreter and its libraries apart.
-    ome_version
-        Of the metadata.
+    settings
+        Of the mirror.
     family
         Table of a label map; None for an image.
     carries_labels
@@ -99,7 +117,7 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     findings: tuple[Finding, ...]
     peak_bytes: int
-    ome_version: str
+    settings: MirrorSettings
     family: Family | None = None
     carries_labels: bool = False
 
@@ -119,16 +137,21 @@ class VolumePlan(msgspec.Struct, frozen=True, kw_only=True):
         return Scaling() if self.is_label else self.header.scaling
 
 
-def digest_of(files: SubjectFiles, role: str, contents: Contents = ENHANCE_PET) -> str:
+def digest_of(
+    files: SubjectFiles, role: str, settings: MirrorSettings = DEFAULT, contents: Contents = ENHANCE_PET
+) -> str:
     """Return the identity of a volume's conversion, known from the listing alone.
 
-    It covers the file's name and size, the version of the conversion, and what a description of the corpus says of the
-    volume. A file whose content changes without its size does not change it; `verify --source` finds that.
+    It covers the file's name and size, the version of the conversion, which levels there are, and what a description of
+    the corpus says of the volume. A file whose content changes without its size does not change it; `verify --source`
+    finds that.
     """
     file = files.files[role]
     identity = [CONVERSION, layout.LAYOUT_VERSION, role, file.name, file.size]
     if file.masks:
         identity += [(mask.value, mask.file.name, mask.file.size) for mask in file.masks]
+    if settings.levels != DEFAULT.levels:
+        identity.append(settings.levels)
     if contents != ENHANCE_PET:
         identity += [contents.kind(role), contents.carrier(role), contents.family(role)]
     return hashlib.sha256(to_json(identity)).hexdigest()[:16]
@@ -139,7 +162,7 @@ def plan_volume(
     role: str,
     headers: Mapping[str, VolumeHeader | SourceError],
     info: SubjectInfo,
-    ome_version: str = DEFAULT_VERSION,
+    settings: MirrorSettings = DEFAULT,
     contents: Contents = ENHANCE_PET,
 ) -> VolumePlan:
     """Plan one volume of a subject.
@@ -154,8 +177,8 @@ def plan_volume(
         Of all volumes of the subject, or why one cannot be used; `role` itself must have a header.
     info
         What the spreadsheets say.
-    ome_version
-        Of the metadata.
+    settings
+        Of the mirror.
     contents
         What the corpus may have.
     """
@@ -187,10 +210,10 @@ def plan_volume(
         cut_like=cut_like,
         types=types,
         meaning=meaning_of(contents.kind(role), info),
-        digest=digest_of(files, role, contents),
+        digest=digest_of(files, role, settings, contents),
         findings=tuple(findings),
         peak_bytes=_peak_bytes(header, grid, cut_like, types, reorder) + pack_bytes(header, len(source.masks)),
-        ome_version=ome_version,
+        settings=settings,
         family=family,
         carries_labels=role in contents.carriers,
     )
@@ -218,7 +241,7 @@ def meaning_of(kind: Kind | None, info: SubjectInfo) -> Meaning:
 
 
 @lru_cache(maxsize=128)  # asked anew for each of a subject's label maps, which share a lattice
-def levels_of(grid: Grid, cut_like: Grid, dtype: str) -> tuple[Level, ...]:
+def levels_of(grid: Grid, cut_like: Grid, dtype: str, levels: str = DEFAULT.levels) -> tuple[Level, ...]:
     """Return the levels of an array, level 0 first.
 
     Parameters
@@ -229,14 +252,16 @@ def levels_of(grid: Grid, cut_like: Grid, dtype: str) -> tuple[Level, ...]:
         Lattice that decides factors and chunks; of the same shape.
     dtype
         Stored voxel type.
+    levels
+        As `MirrorSettings` has it.
     """
-    levels = []
-    for factors in chunking.level_factors(cut_like):
+    found = []
+    for factors in chunking.level_factors(cut_like, few=levels == "few"):
         chunk = chunking.inner_chunk(cut_like.downsampled(factors))
         level = grid.downsampled(factors)
         shard = chunking.shard(level.shape_zyx, chunk, np.dtype(dtype).itemsize)
-        levels.append(Level(factors, level, chunk, shard))
-    return tuple(levels)
+        found.append(Level(factors, level, chunk, shard))
+    return tuple(found)
 
 
 def _peak_bytes(header: VolumeHeader, grid: Grid, cut_like: Grid, types: tuple[str, ...], reorder: Reorder) -> int:

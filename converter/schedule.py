@@ -13,7 +13,7 @@ from converter.finish import finish_subject
 from converter.inventory import SubjectFiles
 from converter.nifti import VolumeHeader
 from converter.pack import peek_volume
-from converter.plan import VolumePlan, digest_of, plan_volume
+from converter.plan import MirrorSettings, VolumePlan, digest_of, plan_volume
 from converter.report import PageFolder, add_picture
 from converter.suv import suv_of
 from converter.write import recorded_outcome, write_volume
@@ -111,7 +111,7 @@ class Schedule:
         For the subjects' metadata.
     roles
         Volumes that are wanted.
-    ome_version
+    settings
         Of the mirror.
     listen
         Called with each event.
@@ -129,7 +129,7 @@ class Schedule:
         store: Store,
         corpus: CorpusInfo,
         roles: tuple[str, ...],
-        ome_version: str,
+        settings: MirrorSettings,
         listen: Listener,
         *,
         pictures: bool = True,
@@ -139,7 +139,7 @@ class Schedule:
         self._corpus = corpus
         self._contents = corpus.contents
         self._roles = roles
-        self._ome_version = ome_version
+        self._settings = settings
         self._listen = listen
         self._complete = partial(complete_subject, pictures=pictures)
         self._subjects: dict[str, _Subject] = {}
@@ -152,7 +152,8 @@ class Schedule:
 
     def add(self, files: SubjectFiles, info: SubjectInfo, done: SubjectOutcome | None) -> None:
         """Take in a subject, with what an earlier run made of it."""
-        wanted = {role: digest_of(files, role, self._contents) for role in files.files if role in self._roles}
+        roles = [role for role in files.files if role in self._roles]
+        wanted = {role: digest_of(files, role, self._settings, self._contents) for role in roles}
         stored = done.digests if done else {}
         changed = [role for role in wanted if role in stored and stored[role] != wanted[role]]
         if changed:
@@ -170,7 +171,8 @@ class Schedule:
             # Stored by a run that ended before its subject was complete.
             if layout.outcome_key(files.subject, role) not in self._recorded:
                 continue
-            if outcome := recorded_outcome(self._store, files.subject, role, wanted[role], carriers, self._ome_version):
+            version = self._settings.ome_version
+            if outcome := recorded_outcome(self._store, files.subject, role, wanted[role], carriers, version):
                 subject.outcomes[role] = outcome
                 missing.remove(role)
         unfinished = subject.outcomes.keys() != stored.keys()
@@ -249,7 +251,7 @@ class Schedule:
                 raise SettingsError("settings.memory", message, place=plan.place)
 
     def _plan(self, state: _Subject, role: str, headers: Headers) -> VolumePlan:
-        return plan_volume(state.files, role, headers, state.info, self._ome_version, self._contents)
+        return plan_volume(state.files, role, headers, state.info, self._settings, self._contents)
 
     def _moved(self, state: _Subject, roles: list[str], headers: Headers) -> list[str]:
         """Return the label maps that are stored, and would be stored otherwise now that their image is there."""
@@ -267,7 +269,7 @@ class Schedule:
             try:
                 yield self._plan(state, role, headers)
             except SourceError as error:
-                digest = digest_of(state.files, role, self._contents)
+                digest = digest_of(state.files, role, self._settings, self._contents)
                 self._keep(state, _failed(state.info.subject, role, digest, failure(error)))
 
     def _headers(self, missing: tuple[str, list[str]]) -> Headers:

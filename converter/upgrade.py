@@ -16,6 +16,7 @@ import msgspec
 from converter.documents import image_objects
 from converter.finish import finish_subject
 from converter.lease import lease
+from converter.plan import DEFAULT, MirrorSettings
 from converter.publish import completed_subjects, count_ome_versions, publish
 from corpus import layout, ome
 from corpus.catalog import read_mirror
@@ -28,12 +29,6 @@ from corpus.stores import Store
 
 NEWEST: Final = ome.VERSIONS[-1]
 _AT_ONCE: Final = 16
-
-
-class MirrorSettings(msgspec.Struct, frozen=True):
-    """What all subjects of a mirror have in common; noted before the first of them is written, or changed."""
-
-    ome_version: str
 
 
 class UpgradePlanned(msgspec.Struct, frozen=True, tag="planned"):
@@ -72,35 +67,39 @@ class Upgrade(msgspec.Struct, frozen=True):
 type Listener = Callable[[UpgradePlanned | SubjectUpgraded], None]
 
 
-def agreed_version(store: Store, wanted: str | None) -> str:
-    """Return the version of OME-Zarr of a mirror, and note it in a new one.
+def agreed_settings(store: Store, ome_version: str | None, levels: str | None) -> MirrorSettings:
+    """Return what all subjects of a mirror have in common, and note it in a new one.
 
     Parameters
     ----------
     store
         The mirror.
-    wanted
-        None for the mirror's own; in a new mirror that is the default.
+    ome_version, levels
+        What is wanted; None for the mirror's own, in a new mirror for the default.
 
     Raises
     ------
     SettingsError
-        The mirror has another version than the one that is wanted.
+        The mirror has something else than what is wanted.
     LayoutError
         What the mirror says of itself cannot be understood.
     """
-    current = _recorded_version(store)
+    current = _recorded(store)
     if current is None:
-        current = wanted or ome.DEFAULT_VERSION
-        _note_version(store, current)
-    if wanted not in {None, current}:
-        way = f"`voxshelf upgrade {store.url}` turns it into {wanted} in place" if wanted == NEWEST else "Leave it out"
+        current = MirrorSettings(ome_version or DEFAULT.ome_version, levels or DEFAULT.levels)
+        _note(store, current)
+    if ome_version not in {None, current.ome_version}:
+        way = f"`voxshelf upgrade {store.url}` turns it into {ome_version} in place"
         raise SettingsError(
             "settings.changed",
-            f"the mirror has OME-Zarr {current}, not {wanted}, and all its subjects have one version",
+            f"the mirror has OME-Zarr {current.ome_version}, not {ome_version}, and all its subjects have one version",
             place="--ome-version",
-            hint=f"{way}; or convert into a new mirror.",
+            hint=f"{way if ome_version == NEWEST else 'Leave it out'}; or convert into a new mirror.",
         )
+    if levels not in {None, current.levels}:
+        message = f"the mirror was begun with {current.levels} levels, and all its subjects have the same"
+        hint = "Leave it out; or convert into a new mirror."
+        raise SettingsError("settings.changed", message, place="--levels", hint=hint)
     return current
 
 
@@ -144,8 +143,9 @@ def upgrade(mirror_url: str, subjects: frozenset[str] | None, listen: Listener, 
     if not dry_run:
         with lease(store):
             # First of all, so that whoever comes after an upgrade that was stopped goes on with it.
-            if _recorded_version(store) != NEWEST:
-                _note_version(store, NEWEST)
+            noted = _recorded(store) or DEFAULT
+            if noted.ome_version != NEWEST:
+                _note(store, msgspec.structs.replace(noted, ome_version=NEWEST))
             for name, outcome in todo.items():
                 try:
                     outcomes[name] = upgrade_subject(store, outcome, NEWEST, corpus)
@@ -230,20 +230,20 @@ def _publish_if_changed(store: Store, outcomes: Mapping[str, SubjectOutcome], co
         publish(store, corpus)
 
 
-def _recorded_version(store: Store) -> str | None:
+def _recorded(store: Store) -> MirrorSettings | None:
     for key, data in store.get_many([layout.settings_key()]).items():
         try:
-            return msgspec.json.decode(data, type=MirrorSettings).ome_version
+            return msgspec.json.decode(data, type=MirrorSettings)
         except msgspec.DecodeError as error:
             raise LayoutError("layout.metadata", f"not the settings of a mirror: {error}", place=key) from error
     try:
         # Of a voxshelf that knew only the first version, or a copy without the converter's folder.
-        return max(read_mirror(store).ome_versions, default=ome.DEFAULT_VERSION)
+        return MirrorSettings(max(read_mirror(store).ome_versions, default=ome.DEFAULT_VERSION))
     except LayoutError as error:
         if error.code != "layout.not-a-mirror":
             raise
         return None
 
 
-def _note_version(store: Store, ome_version: str) -> None:
-    store.put(layout.settings_key(), to_json(MirrorSettings(ome_version)))
+def _note(store: Store, settings: MirrorSettings) -> None:
+    store.put(layout.settings_key(), to_json(settings))

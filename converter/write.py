@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -28,8 +29,8 @@ from converter.statistics import IntensityStatistics, LabelStatistics
 from corpus import chunking, layout
 from corpus.errors import SourceError, StoreError
 from corpus.findings import Finding, warning
-from corpus.geometry import Triple, Voxels
-from corpus.models import Level, Region, SourceRecord, StoredImage, to_json
+from corpus.geometry import Voxels
+from corpus.models import Region, SourceRecord, StoredImage, to_json
 from corpus.nifti_header import trimmed
 from corpus.ome import DEFAULT_VERSION
 from corpus.outcomes import ObjectRecord, VolumeOutcome
@@ -98,7 +99,7 @@ def write_volume(plan: VolumePlan, store: Store) -> VolumeOutcome:
     prefix = layout.store_key(plan.subject)
     record_key = layout.outcome_key(plan.subject, plan.role)
     carriers = (plan.role,) if plan.carries_labels else ()
-    earlier = recorded_outcome(store, plan.subject, plan.role, plan.digest, carriers, plan.ome_version)
+    earlier = recorded_outcome(store, plan.subject, plan.role, plan.digest, carriers, plan.settings.ome_version)
     if earlier is not None:
         # A job that was given out twice: its twin on another worker was quicker.
         return earlier
@@ -192,7 +193,7 @@ class _Writing:
         self._plan = plan
         self._target = target
         self._recorded = recorded
-        self._levels = levels_of(plan.grid, plan.cut_like, target)
+        self._levels = levels_of(plan.grid, plan.cut_like, target, plan.settings.levels)
         self._trial = trial.Trial()
         self._cast = Cast(target, plan.header.scaling, is_label=plan.is_label, place=plan.source.name)
         self._intensities = IntensityStatistics()
@@ -200,7 +201,8 @@ class _Writing:
         # Where the stored bytes are the source's, the stream hashes them already.
         same = self._cast.keeps_bytes(plan.header.dtype) and plan.reorder.is_identity
         self._digest = None if same else hashlib.sha256()
-        self._steps = [_step(a, b) for a, b in zip(self._levels, self._levels[1:], strict=False)]
+        factors = [level.factors_zyx for level in self._levels]
+        self._steps = [(), *(chunking.halvings(a, b) for a, b in pairwise(factors))]
 
     def run(self) -> tuple[StoredImage, tuple[Finding, ...]]:
         place = f"{layout.store_key(self._plan.subject)}/{self._plan.path}"
@@ -263,9 +265,9 @@ class _Writing:
     def _write(self, slab: Voxels, writers: list[ShardWriter]) -> None:
         # As deep as an inner chunk, or `_MOST_SLICES`: of these powers of two even halving at each level leaves no odd
         # slice, except at the volume's end.
-        for number, writer in enumerate(writers):
-            if number:
-                slab = downsample(slab, self._steps[number - 1], is_label=self._plan.is_label)
+        for steps, writer in zip(self._steps, writers, strict=True):
+            for step in steps:
+                slab = downsample(slab, step, is_label=self._plan.is_label)
             writer.write(slab)
 
     def _describe(self, source: SourceRecord, array_sha256: str) -> tuple[StoredImage, tuple[Finding, ...]]:
@@ -294,7 +296,7 @@ class _Writing:
             digest=plan.digest,
             statistics=statistics,
             regions=regions,
-            ome_version=plan.ome_version,
+            ome_version=plan.settings.ome_version,
         )
         return image, (*plan.findings, *self._findings(image))
 
@@ -319,8 +321,3 @@ def _label_findings(regions: tuple[Region, ...], family: Family, plan: VolumePla
         yield warning(
             "warning.label-unexpected", plan.place, f"values {unexpected} are not in the table of {plan.role}"
         )
-
-
-def _step(level: Level, following: Level) -> Triple:
-    a, b, c = (n // m for n, m in zip(following.factors_zyx, level.factors_zyx, strict=True))
-    return a, b, c

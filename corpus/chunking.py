@@ -17,6 +17,7 @@ SHARD_SLICES: Final = 128
 SMALLEST_SIDE: Final = 64
 MOST_LEVELS: Final = 5
 _THICK: Final = 1.5
+_FEW: Final = 8
 
 # Edge along world z, and along x and y: all powers of two that make INNER_VOXELS.
 _EDGES: Final = ((1024, 16), (256, 32), (64, 64), (16, 128), (4, 256), (1, 512))
@@ -52,11 +53,19 @@ def shard(shape_zyx: Triple, chunk_zyx: Triple, itemsize: int) -> Triple:
     return min(depth, slices), plane[0], plane[1]
 
 
-def level_factors(grid: Grid) -> tuple[Triple, ...]:
+def level_factors(grid: Grid, *, few: bool = False) -> tuple[Triple, ...]:
     """Return the downsampling factors of each level against level 0; the first is (1, 1, 1).
 
     x and y are halved, and z too once its spacing is not more than 1.5 times the in-plane one, until the largest
     side is at most 64 or there are 5 levels.
+
+    Parameters
+    ----------
+    grid
+        Lattice of level 0.
+    few
+        Leave out a level of more than an eighth of the voxels of the one above: of thick slices, the larger half of
+        what the levels take.
     """
     factors: list[Triple] = [(1, 1, 1)]
     level = grid
@@ -68,7 +77,28 @@ def level_factors(grid: Grid) -> tuple[Triple, ...]:
         )
         factors.append((a, b, c))
         level = grid.downsampled((a, b, c))
-    return tuple(factors)
+    return _few(factors) if few else tuple(factors)
+
+
+def _few(factors: list[Triple]) -> tuple[Triple, ...]:
+    kept = factors[:1]
+    for each in factors:
+        if math.prod(each) >= _FEW * math.prod(kept[-1]):
+            kept.append(each)
+    return tuple(kept)
+
+
+def halvings(above: Triple, below: Triple) -> tuple[Triple, ...]:
+    """Return the steps of 1 or 2 along each axis from the factors of a level to those of the next one.
+
+    Each is a level of its own where none is left out. z is halved later than x and y, or with them.
+    """
+    steps = [n // m for n, m in zip(below, above, strict=True)]
+    count = max(steps).bit_length() - 1
+    return tuple(
+        tuple(2 if step >= 2 ** (count - number) else 1 for step in steps)  # type: ignore[misc]  # three
+        for number in range(count)
+    )
 
 
 def _plane_and_slice_mm(grid: Grid) -> tuple[float, float]:

@@ -80,7 +80,7 @@ def test_a_label_map_on_another_image_than_the_ct(ct: VolumeHeader) -> None:
         ("float32",),
         True,
     )
-    assert digest_of(files, "ct", contents) != digest_of(files, "ct")
+    assert digest_of(files, "ct", contents=contents) != digest_of(files, "ct")
 
 
 def test_a_ct(ct: VolumeHeader) -> None:

@@ -196,6 +196,21 @@ def test_versions_do_not_mix(own: Path, older: Path, corpus: Path, overwrite: bo
     assert "upgrade" not in caught.value.hint
 
 
+def test_a_mirror_keeps_the_levels_that_it_was_begun_with(corpus: Path, older: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    run(corpus, few, levels="few", subjects=frozenset({"0001"}))
+    assert not run(corpus, few).failures  # without being told
+    up(few)
+    assert not verify(str(few), VerifySettings(deep=True), lambda _: None).findings
+    with pytest.raises(SettingsError, match="begun with few levels"):
+        run(corpus, few, levels="all")
+    image = json.loads((few / "subjects/0002.ome.zarr/ct/zarr.json").read_text())["attributes"]["ome"]
+    factors = image["multiscales"][0]["metadata"]["factors"]
+    assert factors[:2] == [[1, 1, 1], [1, 4, 4]]
+    with pytest.raises(SettingsError, match="begun with all levels"):
+        run(corpus, older, levels="few")
+
+
 def test_a_first_conversion_that_ended_early_keeps_its_version(
     corpus: Path, newer: Path, wanted: dict[str, Any], tmp_path: Path
 ) -> None:

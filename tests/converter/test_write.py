@@ -17,7 +17,7 @@ import zarr
 from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 
-from converter.plan import VolumePlan
+from converter.plan import MirrorSettings, VolumePlan
 from converter.pyramid import downsample
 from converter.source import SourceFile
 from converter.write import write_volume
@@ -342,6 +342,21 @@ def test_levels_are_those_of_the_whole_array(
         before = cut.factors_zyx
     assert (len(image.levels) == 1) == (max(shape) <= 64)
     assert not mirror.exists(f"{ROOT}/{layout.level_path(image.path, len(image.levels))}/zarr.json")
+
+
+@pytest.mark.parametrize("role", ["ct", "organs"])
+def test_few_levels_are_some_of_all(plan: Plan, mirror: Store, nifti: Build, tmp_path: Path, role: str) -> None:
+    shape, affine = (60, 131, 90), np.diag([1.0, 1.0, 5.0, 1.0])
+    voxels = RANDOM.integers(0, 4, shape).astype("u1") if role == "organs" else RANDOM.integers(-9, 9, shape, "<i2")
+    job = plan(role, {"ct": nifti(voxels, affine), "organs": nifti(voxels, affine)})
+    every, other = written(job, mirror), Store(str(tmp_path / "few"))
+    few = written(msgspec.structs.replace(job, settings=MirrorSettings("0.5", levels="few")), other)
+    numbers = {cut.factors_zyx: number for number, cut in enumerate(every.levels)}
+    assert [cut.factors_zyx for cut in every.levels] == [(1, 1, 1), (1, 2, 2), (1, 4, 4)]
+    assert [cut.factors_zyx for cut in few.levels] == [(1, 1, 1), (1, 4, 4)]
+    for number, cut in enumerate(few.levels):
+        assert cut == every.levels[numbers[cut.factors_zyx]]
+        np.testing.assert_array_equal(level(other, few, number), level(mirror, every, numbers[cut.factors_zyx]))
 
 
 def test_levels_of_a_turned_map_begin_where_the_cts_do(

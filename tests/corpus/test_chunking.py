@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.chunking import INNER_VOXELS, MOST_LEVELS, SHARD_BYTES, SMALLEST_SIDE, inner_chunk, level_factors, shard
+from corpus.chunking import (
+    INNER_VOXELS,
+    MOST_LEVELS,
+    SHARD_BYTES,
+    SMALLEST_SIDE,
+    halvings,
+    inner_chunk,
+    level_factors,
+    shard,
+)
 from corpus.geometry import Grid, Triple
 
 ORIENTATIONS = ["LAS", "LPS", "RAS", "SLA", "PIR", "ASL"]
@@ -143,3 +152,25 @@ class TestLevels:
         largest = [max(-(-n // f) for n, f in zip(shape, factors, strict=True)) for factors in level_factors(grid)]
         assert all(side > SMALLEST_SIDE == 64 for side in largest[:-1])
         assert largest[-1] <= SMALLEST_SIDE or len(levels) == MOST_LEVELS == 5
+
+    def test_few_leave_out_the_large_ones_of_thick_slices(self, scan: Callable[..., Grid]) -> None:
+        thick = scan("LAS", 0.9765625, 5.0, (174, 512, 512))
+        assert level_factors(thick, few=True) == ((1, 1, 1), (1, 4, 4), (2, 8, 8), (4, 16, 16))
+        cubes = scan("LAS", 2.0364201, 3.0, (326, 400, 400))
+        assert level_factors(cubes, few=True) == level_factors(cubes)
+
+    @given(st.sampled_from(ORIENTATIONS), st.floats(0.3, 6.0), st.floats(0.3, 60.0), SHAPES)
+    def test_few_are_some_of_all_and_each_is_made_by_the_same_steps(
+        self, scan: Callable[..., Grid], orientation: str, in_plane: float, slice_mm: float, shape: Triple
+    ) -> None:
+        grid = scan(orientation, in_plane, slice_mm, shape)
+        every, few = level_factors(grid), level_factors(grid, few=True)
+        passed = [few[0]]
+        for above, below in itertools.pairwise(few):
+            assert math.prod(below) >= 8 * math.prod(above)
+            for step in halvings(above, below):
+                passed.append(tuple(factor * n for factor, n in zip(passed[-1], step, strict=True)))  # type: ignore[arg-type]
+            assert passed[-1] == below
+        assert tuple(passed) == every[: len(passed)]
+        # What is left out behind the last is not much smaller than it.
+        assert math.prod(every[-1]) < 8 * math.prod(few[-1])

@@ -45,6 +45,12 @@ _SLOWEST: Final = 5
     type=click.Choice(VERSIONS),
     help="OME-Zarr version of the metadata; the arrays are the same. Default: the mirror's, 0.5 for a new one.",
 )
+@click.option(
+    "--levels",
+    type=click.Choice(["all", "few"]),
+    help="few leaves out a level of more than an eighth of the voxels of the one above: of thick slices a mirror gets a"
+    " sixth smaller, and a viewer has no half resolution. Default: the mirror's, all for a new one.",
+)
 @options.break_lock
 @options.bring_back
 @click.option("--release", metavar="TEXT", help="Release of the corpus, for example 2025; it is kept in the tables.")
