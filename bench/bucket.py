@@ -102,9 +102,9 @@ class Workers:
 
     def close(self) -> None:
         """Stop all of them."""
+        # Their work is done; a worker that has lost its scheduler takes its time to go.
         for process in (*self.workers, self.scheduler):
-            process.terminate()
-        for process in (*self.workers, self.scheduler):
+            process.kill()
             process.wait()
 
 

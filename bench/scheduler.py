@@ -6,15 +6,17 @@ At two sizes, so that growth is seen: what is linear takes as long per task at b
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from bench import pretended
+from bench.bucket import Workers
 from converter.convert import ConvertSettings, convert, read_infos
 from converter.corpusfile import read_corpus
 from converter.events import Event, Planned
@@ -68,6 +70,18 @@ def run(what: str, place: Executor, made: pretended.Pretended, mirror: Path, abo
         raise SystemExit(f"failed: {schedule.failures[0]}")
 
 
+@contextmanager
+def scheduler_of(cluster: Workers, tasks: int) -> Iterator[None]:
+    """Print what the process of Dask's scheduler took for a block."""
+    before = cluster.cpu_s()[1]
+    yield
+    cpu = cluster.cpu_s()[1] - before
+    print(
+        f"{'  of it the process of the scheduler':46}{tasks:8}{'':9}{cpu:9.2f}{'':14}{cpu / tasks * 1e3:13.3f}",
+        flush=True,
+    )
+
+
 def alone(place: Executor, jobs: int) -> None:
     """Run as many jobs that take and give nothing: what the place itself costs."""
     with timed("Dask alone, jobs that take and give nothing", jobs):
@@ -99,14 +113,16 @@ def measure(folder: Path, subjects: int, workers: int) -> None:
     with timed("listing, spreadsheets, and what is to do", volumes):
         schedule_of(made.corpus, mirror, about)
     run("scheduling, jobs in this process", Serial(), made, mirror, about)
-    with executor(workers, None) as place:
-        run(f"scheduling, a Dask cluster of {workers}", place, made, mirror, about)
-        alone(place, volumes)
+    with closing(Workers(workers, dict(os.environ), folder)) as cluster, executor(0, cluster.address) as place:
+        with scheduler_of(cluster, volumes + subjects):
+            run(f"scheduling, a Dask cluster of {workers}", place, made, mirror, about)
+        with scheduler_of(cluster, volumes):
+            alone(place, volumes)
     pretended.finished(made, mirror)
     with timed("publishing", volumes):
         publish(Store(str(mirror)), about)
     resume(made, mirror, about, volumes)
-    # Of the process that schedules; it has the scheduler of Dask in it as well.
+    # Of the process that plans and keeps the results, without Dask's scheduler.
     print(f"peak memory so far: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB", flush=True)
 
 

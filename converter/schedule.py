@@ -196,8 +196,8 @@ class Schedule:
         running = 0
         with closing(self._jobs(place)) as jobs:
             while True:
-                while running < place.slots + 1 and next(jobs, None):
-                    running += 1
+                while running < place.slots + 1 and (more := next(jobs, 0)):
+                    running += more
                 if not running:
                     return
                 name, result = place.next_done()
@@ -218,7 +218,8 @@ class Schedule:
         files = [self._subjects[subject].files.files[role] for subject, roles in self._todo for role in roles]
         return Planned(len(files), sum(file.size for file in files), self._already, place)
 
-    def _jobs(self, place: Executor) -> Generator[bool]:
+    def _jobs(self, place: Executor) -> Generator[int]:
+        """Submit the jobs of one subject after the other, and yield how many they are."""
         for (subject, roles), reading in ahead(self._todo, self._headers, most=_LOOK_AHEAD):
             state = self._subjects[subject]
             try:
@@ -233,10 +234,9 @@ class Schedule:
             for plan in plans:
                 memory = plan.peak_bytes + _LIBRARIES_BYTES
                 place.submit(f"{plan.role} {subject}", convert_volume, self._store.url, plan, peak_bytes=memory)
-                yield True
             if not plans:
                 self._submit_finish(place, state)
-                yield True
+            yield len(plans) or 1
 
     def _planned_volumes(self, state: _Subject, roles: list[str], headers: Headers) -> list[VolumePlan]:
         if moved := self._moved(state, roles, headers):
