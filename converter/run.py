@@ -50,8 +50,10 @@ class Executor(Protocol):
     memory_bytes: int | None
 
     def submit(self, name: str, job: Job, *arguments: Any, peak_bytes: int = 0) -> None:
-        """Take in a job, which is under way once a result is asked for: `name` is what people see of it, `peak_bytes` the
-        memory it takes."""
+        """Take in a job, which may wait until a result is asked for.
+
+        `name` is what people see of it, and `peak_bytes` the memory it takes.
+        """
 
     def next_done(self) -> tuple[str, Any]:
         """Wait for any job, and return its name and its result, or the exception that ended it."""
