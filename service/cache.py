@@ -1,6 +1,7 @@
 """A small memory of what readers ask for again and again: documents, and the ends of shards, where their index lies.
 
-No Python client keeps a shard's index, so that each region costs another suffix read of it.
+No Python client keeps a shard's index, so that each region costs another suffix read of it. An index from here may be
+older than the object is by now: the range that is read by it is then refused, once, and bytes are never mixed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from corpus.errors import StoreError
 from service.metrics import Metrics
 from service.ranges import ByteRange
 from service.upstream import Method, Opened, Upstream, resolve
@@ -58,7 +60,13 @@ class Cached:
         self._generation = 0
 
     async def open(self, key: str, wanted: ByteRange | None, *, body: bool) -> Opened:
-        """Open an object, from memory where its bytes are."""
+        """Open an object, from memory where its bytes are.
+
+        Raises
+        ------
+        StoreError
+            Also where a range is of another object than what is in memory, which is forgotten.
+        """
         held = self._find(key)
         if held is not None:
             start, stop = resolve(wanted, held.size)
@@ -68,8 +76,13 @@ class Cached:
                 return Opened(held.size, held.etag, held.modified, start, stop, data)
         generation = self._generation
         opened = await self._upstream.open(key, wanted, body=body)
+        if held is not None and held.etag != opened.etag:
+            self._drop(key)
+            if wanted is not None:
+                # The reader may have got the index or the size from memory, and follows it into other bytes.
+                raise StoreError("store.changed", "the object changed while it was read", place=key)
         if generation == self._generation:
-            self._remember(key, opened, held, body=body)
+            self._remember(key, opened, body=body)
         return opened
 
     async def presigned(self, key: str, method: Method) -> str | None:
@@ -96,9 +109,7 @@ class Cached:
         self._entries.move_to_end(key)
         return held
 
-    def _remember(self, key: str, opened: Opened, held: _Held | None, *, body: bool) -> None:
-        if held is not None and held.etag != opened.etag:
-            self._drop(key)
+    def _remember(self, key: str, opened: Opened, *, body: bool) -> None:
         start, data = (opened.start, opened.content) if body else (opened.size, b"")
         longest = _LONGEST_DOCUMENT if key.endswith(".json") else _LONGEST_END
         if not isinstance(data, bytes | bytearray) or start + len(data) != opened.size or len(data) > longest:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from corpus.errors import StoreError
 from service.cache import Cached
 from service.folder import Folder
 from service.metrics import Metrics
@@ -68,7 +69,25 @@ def test_an_entry_goes_when_the_object_is_another(files: Counted, tmp_path: Path
     cached = Cached(files, 10**6, 60, Metrics())
     assert read(cached, "shard", END) == DATA[-100:]
     (tmp_path / "other").replace(tmp_path / "shard")
-    assert read(cached, "shard", ByteRange(0, 9)) == DATA[::-1][:10]  # tells the new ETag
+    with pytest.raises(StoreError, match="changed"):  # it would be read by the index of the other object
+        read(cached, "shard", ByteRange(0, 9))
+    assert read(cached, "shard", END) == DATA[::-1][-100:]
+    assert read(cached, "shard", ByteRange(0, 9)) == DATA[::-1][:10]
+
+
+def test_a_size_in_memory_is_of_the_same_object_as_the_range_after_it(files: Counted, tmp_path: Path) -> None:
+    cached = Cached(files, 10**6, 60, Metrics())
+    read(cached, "shard", None, body=False)
+    (tmp_path / "other").replace(tmp_path / "shard")
+    with pytest.raises(StoreError, match="changed"):
+        read(cached, "shard", ByteRange(0, 9))
+
+
+def test_a_whole_object_is_of_one_version_whatever_is_in_memory(files: Counted, tmp_path: Path) -> None:
+    cached = Cached(files, 10**6, 60, Metrics())
+    assert read(cached, "shard", END) == DATA[-100:]
+    (tmp_path / "other").replace(tmp_path / "shard")
+    assert read(cached, "shard", None) == DATA[::-1]
     assert read(cached, "shard", END) == DATA[::-1][-100:]
 
 
