@@ -6,6 +6,7 @@ older than the object is by now: the range that is read by it is then refused, o
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from datetime import datetime
@@ -58,6 +59,8 @@ class Cached:
         self._entries: OrderedDict[str, _Held] = OrderedDict()
         self._bytes = 0
         self._generation = 0
+        # Objects that changed, and when that was seen.
+        self._changed: dict[str, float] = {}
 
     async def open(self, key: str, wanted: ByteRange | None, *, body: bool) -> Opened:
         """Open an object, from memory where its bytes are.
@@ -65,7 +68,7 @@ class Cached:
         Raises
         ------
         StoreError
-            Also where a range is of another object than what is in memory, which is forgotten.
+            Also where a range is of another object than what is, or was a moment ago, in memory.
         """
         held = self._find(key)
         if held is not None:
@@ -76,14 +79,28 @@ class Cached:
                 return Opened(held.size, held.etag, held.modified, start, stop, data)
         generation = self._generation
         opened = await self._upstream.open(key, wanted, body=body)
-        if held is not None and held.etag != opened.etag:
+        is_other = held is not None and held.etag != opened.etag
+        if is_other:
             self._drop(key)
-            if wanted is not None:
-                # The reader may have got the index or the size from memory, and follows it into other bytes.
-                raise StoreError("store.changed", "the object changed while it was read", place=key)
+        if body:
+            self._refuse_strays(key, opened, is_other=is_other)
         if generation == self._generation:
             self._remember(key, opened, body=body)
         return opened
+
+    def _refuse_strays(self, key: str, opened: Opened, *, is_other: bool) -> None:
+        """Refuse chunks of an object that changed until its end is read anew: readers may still hold the old index.
+
+        Also when they ask again, as some clients do of themselves; no longer than they could have got it from here.
+        """
+        if opened.stop == opened.size:
+            self._changed.pop(key, None)
+            return
+        now = time.monotonic()
+        if is_other:
+            self._changed[key] = now
+        if now - self._changed.get(key, -math.inf) < self._ttl_s:
+            raise StoreError("store.changed", "the object changed while it was read", place=key)
 
     async def presigned(self, key: str, method: Method) -> str | None:
         """Return a URL at which anybody gets an object for a while."""
@@ -97,6 +114,7 @@ class Cached:
         """Forget all: the mirror was published anew."""
         self._generation += 1
         self._entries.clear()
+        self._changed.clear()
         self._bytes = 0
 
     def _find(self, key: str) -> _Held | None:

@@ -69,8 +69,9 @@ def test_an_entry_goes_when_the_object_is_another(files: Counted, tmp_path: Path
     cached = Cached(files, 10**6, 60, Metrics())
     assert read(cached, "shard", END) == DATA[-100:]
     (tmp_path / "other").replace(tmp_path / "shard")
-    with pytest.raises(StoreError, match="changed"):  # it would be read by the index of the other object
-        read(cached, "shard", ByteRange(0, 9))
+    for _ in range(2):  # it would be read by the index of the other object; a client that tries again has that still
+        with pytest.raises(StoreError, match="changed"):
+            read(cached, "shard", ByteRange(0, 9))
     assert read(cached, "shard", END) == DATA[::-1][-100:]
     assert read(cached, "shard", ByteRange(0, 9)) == DATA[::-1][:10]
 
