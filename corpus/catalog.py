@@ -19,7 +19,7 @@ from corpus import layout
 from corpus.errors import LayoutError, NotFoundError
 from corpus.models import CorpusInfo, Region, StoredImage, to_json
 from corpus.outcomes import SubjectOutcome, VolumeOutcome
-from corpus.stores import Store
+from corpus.stores import Readable
 from corpus.subjectrows import SubjectRows
 
 Row = dict[str, Any]
@@ -266,7 +266,7 @@ class Catalog:
         raise NotFoundError("not-found.label", f"no label {name!r} in the label maps", place=subject)
 
 
-def read_catalog(store: Store) -> Catalog:
+def read_catalog(store: Readable) -> Catalog:
     """Read a mirror's tables, and check that they are those that ``mirror.json`` commits.
 
     Raises
@@ -280,7 +280,7 @@ def read_catalog(store: Store) -> Catalog:
     return Catalog(mirror, {name: read_table(store, record) for name, record in mirror.tables.items()})
 
 
-def read_mirror(store: Store) -> MirrorRecord:
+def read_mirror(store: Readable) -> MirrorRecord:
     """Read ``mirror.json``.
 
     Raises
@@ -300,7 +300,7 @@ def read_mirror(store: Store) -> MirrorRecord:
     return record
 
 
-def read_table(store: Store, record: TableRecord) -> pa.Table:
+def read_table(store: Readable, record: TableRecord) -> pa.Table:
     """Read a table, and check that it is the one that ``mirror.json`` commits; raises `LayoutError` if it is not."""
     try:
         data = store.get(record.key)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from corpus import localfiles
 from corpus.delivery import s3_headers
@@ -33,6 +33,15 @@ _AT_ONCE: Final = 16
 
 _S3: Final = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
 """s3fs and `corpus.retries` try again; botocore below them would multiply their times."""
+
+
+class Readable(Protocol):
+    """What gives the bytes of a key: a store, or whatever else holds a mirror."""
+
+    url: str
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes; `NotFoundError` where there is none."""
 
 
 class Store:

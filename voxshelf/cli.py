@@ -27,6 +27,7 @@ VERBS: Final = {
     "unpublish": "Remove subjects from a mirror, and prove that nothing is left.",
     "export": "Write a volume, or a part of it, as NIfTI.",
     "serve": "Serve a mirror over HTTP.",
+    "doctor": "Ask a hosted mirror what its readers will ask.",
     "demo": "Phantom, convert, verify, serve: the whole way in one command.",
 }
 """The verbs in the order in which a newcomer needs them."""
