@@ -36,7 +36,7 @@ STORE: Final = "subjects/0001.ome.zarr"
 FAULTS: Final = frozenset({502, 503, 504})
 MIX: Final = {"range": 0.7, "catalogue": 0.2, "cut-out": 0.1}
 QUERIES: Final = ("/v1/subjects", "/v1/subjects?has_label=liver&limit=2", "/v1/subjects/0001", "/v1/subjects/0002")
-CUT: Final = "/v1/subjects/0001/ct/cutout?label=heart&margin_mm=5&format=nii.gz"
+CUT: Final = "/v1/subjects/0001/ct/cutout?label=spleen&margin_mm=5&format=nii.gz"
 _PAUSE_S: Final = 0.1
 _SLOW_BYTES: Final = 4096
 
@@ -99,18 +99,11 @@ class Load:
 
     async def run(self, service: Running, upstream: Running) -> None:
         """Let everybody work until the time is over."""
-        await self._look_for_cutouts()
         self._started = time.monotonic()
         work = [self._client(number) for number in range(self.plan.clients)]
         work += [self._slow_reader(number) for number in range(self.plan.slow)]
         work += [self._hanger() for _ in range(self.plan.hanging)]
         await asyncio.gather(*work, self._watch(service), self._freeze(upstream))
-
-    async def _look_for_cutouts(self) -> None:
-        async with aiohttp.ClientSession() as session, session.get(self.base + CUT) as answer:
-            if answer.status == 404:
-                print("this version has no cut-outs: left out", file=sys.stderr)
-                del self.mix["cut-out"]
 
     async def _client(self, number: int) -> None:
         chance = random.Random(number)
