@@ -48,7 +48,7 @@ class ObjectAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if isinstance(self._content, bytes | bytearray):
+        if isinstance(self._content, bytes | memoryview):
             await send({"type": "http.response.body", "body": self._content})
             return
         try:
@@ -96,7 +96,8 @@ async def answer_object(request: Request, upstream: Upstream, key: str, headers:
     RequestError
         The range lies outside the object, or ``If-Match`` names other bytes.
     """
-    asked = request.headers
+    # A plain dictionary, with the first of each: the framework's searches all of them anew for each that is asked for.
+    asked = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
     body = request.method == "GET"
     wanted = parse_range(asked.get("range")) if body else None
     if "if-none-match" in asked or "if-modified-since" in asked:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import start_http_server
 from starlette.exceptions import HTTPException
 
@@ -40,6 +42,9 @@ from service.routes import (
 )
 from service.settings import ServiceSettings
 
+# Ours are the metrics and the log; looking for a tracer anew at each request costs as much as opening a file.
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+
 
 def create_app(settings: ServiceSettings) -> FastAPI:
     """Return the service for a mirror.
@@ -49,9 +54,14 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     SettingsError
         The mirror's URL, a rule or a token cannot be used.
     """
-    app = DescribedApp(zarrdoc.PATHS, title="voxshelf", version=version("voxshelf"), lifespan=_listening_apart)
+    app = DescribedApp(
+        zarrdoc.PATHS,
+        title="voxshelf",
+        version=version("voxshelf"),
+        lifespan=_listening_apart,
+        telemetry=_NO_TELEMETRY,
+    )
     _provide(app, settings)
-    # The byte path first: routes are tried in this order.
     app.router.routes.extend(zarr.routes)
     for each in (home, docs, subjects, summaries, cutouts, nifti, pictures, documents, operation):
         app.include_router(each.router)
@@ -60,11 +70,12 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.add_exception_handler(VoxshelfError, errors.on_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)
     app.add_exception_handler(RequestValidationError, errors.on_invalid)
-    # The last one that is added is the outermost: refusals and preflights are observed too.
+    app.add_exception_handler(Exception, errors.on_bug)
+    # Around the framework's own layers, and not among them, since raw keys need none of those.
     metrics: Metrics = app.state.metrics
-    app.add_middleware(Limits, settings=settings, metrics=metrics)
-    app.add_middleware(CrossOrigin)
-    app.add_middleware(Observed, metrics=metrics, log=settings.access_log)
+    limited = Limits(zarr.RawKeys(app.build_middleware_stack()), settings, metrics)
+    # The outermost observes refusals and preflights too.
+    app.middleware_stack = Observed(CrossOrigin(limited), metrics, log=settings.access_log)
     return app
 
 

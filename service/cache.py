@@ -130,7 +130,7 @@ class Cached:
     def _remember(self, key: str, opened: Opened, *, body: bool) -> None:
         start, data = (opened.start, opened.content) if body else (opened.size, b"")
         longest = _LONGEST_DOCUMENT if key.endswith(".json") else _LONGEST_END
-        if not isinstance(data, bytes | bytearray) or start + len(data) != opened.size or len(data) > longest:
+        if not isinstance(data, bytes | memoryview) or start + len(data) != opened.size or len(data) > longest:
             return
         self._metrics.cache.labels("miss").inc()
         self._drop(key)
@@ -145,5 +145,5 @@ class Cached:
             self._bytes -= _cost(key, held.data)
 
 
-def _cost(key: str, data: bytes | bytearray) -> int:
+def _cost(key: str, data: bytes | memoryview) -> int:
     return len(key) + len(data) + _OVERHEAD_BYTES

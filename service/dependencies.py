@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends
 from starlette.requests import Request
 
 from corpus.catalog import Catalog
-from service.access import ACKNOWLEDGE_PARAMETER, Access, Grant, Visitor
+from service.access import ACKNOWLEDGE_PARAMETER, Access, Grant, Visitor, license_of_row
 from service.pool import Pool
 from service.reader import Reader
 from service.search import Index
+from service.settings import Rule
 from service.upstream import Upstream
+
+_ANYBODY: Final = Visitor()
 
 
 async def catalog_of(request: Request) -> Catalog:
@@ -37,8 +40,10 @@ def granted(request: Request, catalog: Catalog, subject: str) -> Grant:
     RequestError
         The rule of its licence is not met.
     """
-    visitor = Visitor.of(request.headers, request.query_params.getlist(ACKNOWLEDGE_PARAMETER))
-    return access_of(request).grant(catalog.subject(subject), visitor)
+    access, row = access_of(request), catalog.subject(subject)
+    if access.rule(license_of_row(row)) is Rule.OPEN:
+        return access.grant(row, _ANYBODY)  # whatever the request says
+    return access.grant(row, Visitor.of(request.headers, request.query_params.getlist(ACKNOWLEDGE_PARAMETER)))
 
 
 def access_of(request: Request) -> Access:

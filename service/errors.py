@@ -83,6 +83,18 @@ async def on_error(_request: Request, error: Exception) -> Response:
     return answer(error)
 
 
+def bug() -> Response:
+    """Return the answer to what nobody expected; only the log says what it was."""
+    code = CODES["request.unexpected"]
+    body = {"code": "request.unexpected", "message": code.meaning, "hint": code.hint}
+    return JSONResponse(body, 500, {"Cache-Control": "no-store"})
+
+
+async def on_bug(_request: Request, _error: Exception) -> Response:
+    """Exception handler for all other errors."""
+    return bug()
+
+
 async def on_http_error(_request: Request, error: Exception) -> Response:
     """Exception handler for what the framework itself raises: no such route, or a wrong method."""
     if not isinstance(error, HTTPException):

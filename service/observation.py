@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from corpus.errors import CODES
+from service import errors
 from service.cors import HEADERS
 from service.metrics import Metrics
 
@@ -32,14 +31,12 @@ _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LONGEST_PATH: Final = 600
 _log = logging.getLogger(__name__)
 _access = logging.getLogger(ACCESS_LOG)
-_BUG: Final = CODES["request.unexpected"]
-_bug: Final = {"code": "request.unexpected", "message": _BUG.meaning, "hint": _BUG.hint}
 
 
 class _Line(msgspec.Struct):
     """A line of the access log. Neither query nor headers: they may hold what is secret."""
 
-    time: str
+    time: datetime
     id: str
     client: str
     method: str
@@ -95,7 +92,9 @@ class Observed:
         except Exception:  # noqa: BLE001  # a bug must not cost the reader an answer, nor the log its line
             _log.exception("request %s", name.decode())
             if not status:
-                await JSONResponse(_bug, 500, {**HEADERS, "Cache-Control": "no-store"})(scope, receive, counting)
+                answer = errors.bug()
+                answer.headers.update(HEADERS)
+                await answer(scope, receive, counting)
         finally:
             self._metrics.in_flight.dec()
             seconds = time.perf_counter() - started
@@ -104,7 +103,7 @@ class Observed:
                 client = scope["client"][0] if scope.get("client") else ""
                 request = (client, scope["method"], scope["path"][:_LONGEST_PATH])
                 self._lines.add(
-                    _Line(_now(), name.decode(), *request, status, sent, complete, round(seconds * 1000, 2))
+                    _Line(datetime.now(UTC), name.decode(), *request, status, sent, complete, round(seconds * 1000, 2))
                 )
 
 
@@ -139,7 +138,3 @@ def _route_of(scope: Scope) -> str:
     if scope["path"].startswith("/zarr/"):
         return "/zarr/{store}/{key}"
     return getattr(scope.get("route"), "path", "none")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

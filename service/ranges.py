@@ -55,7 +55,8 @@ def parse_range(header: str | None) -> ByteRange | None:
     match = _RANGE.fullmatch((header or "").strip())
     if match is None:
         return None
-    first, last = (int(text) if text else None for text in match.groups())
+    low, high = match.groups()
+    first, last = int(low) if low else None, int(high) if high else None
     if first is None and last is None:
         return None
     if first is not None and last is not None and last < first:

@@ -23,6 +23,7 @@ from corpus.stores import Store
 _OTHER_VERSIONS: Final = frozenset({".zarray", ".zattrs", ".zgroup", ".zmetadata"})
 _DOCUMENTS: Final = _OTHER_VERSIONS | {"zarr.json"}
 _LONGEST_KEY: Final = 512
+_NO_NAMES: Final = frozenset({"", ".", ".."})
 _OURS: Final = re.compile(r"[A-Za-z0-9._-]{1,255}(/[A-Za-z0-9._-]{1,255})*")
 _LONGEST_STALE_S: Final = 600.0
 """For how long tables are used that could not be looked at again."""
@@ -194,6 +195,5 @@ def readable_key(catalog: Catalog, subject: str, key: str) -> str | None:
 
 def check_key(key: str) -> None:
     """Raise `RequestError` for a key that no object of ours can have, and that storage might take for a path."""
-    parts = key.split("/")
-    if len(key) > _LONGEST_KEY or any(part in {"", ".", ".."} for part in parts) or "\\" in key or "\0" in key:
+    if len(key) > _LONGEST_KEY or not _NO_NAMES.isdisjoint(key.split("/")) or "\\" in key or "\0" in key:
         raise RequestError("request.key", "the key is malformed", place=key[:80])

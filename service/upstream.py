@@ -14,7 +14,7 @@ import msgspec
 from corpus.errors import RequestError
 from service.ranges import ByteRange
 
-Content = bytes | bytearray | AsyncIterator[bytes]
+Content = bytes | memoryview | AsyncIterator[bytes]
 Method = Literal["GET", "HEAD"]
 
 PIECE_BYTES: Final = 2**20
@@ -48,7 +48,7 @@ class Opened(msgspec.Struct, frozen=True):
     @property
     def pieces(self) -> AsyncIterator[bytes]:
         """The bytes as pieces, also where they are at hand."""
-        return _one(self.content) if isinstance(self.content, bytes | bytearray) else self.content
+        return _one(self.content) if isinstance(self.content, bytes | memoryview) else self.content
 
 
 class Upstream(Protocol):
@@ -98,6 +98,6 @@ def resolve(wanted: ByteRange | None, size: int) -> tuple[int, int]:
         raise RequestError(error.code, error.message, place=str(size)) from None
 
 
-async def _one(content: bytes | bytearray) -> AsyncIterator[bytes]:
+async def _one(content: bytes | memoryview) -> AsyncIterator[bytes]:
     if content:
         yield bytes(content)

@@ -7,9 +7,11 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from corpus import layout
-from corpus.errors import NotFoundError, RequestError, StoreError
+from corpus.errors import NotFoundError, RequestError, StoreError, VoxshelfError
+from service import errors
 from service.access import Grant
 from service.answers import ObjectAnswer, answer_object
 from service.dependencies import catalog_of, granted, upstream_of
@@ -17,33 +19,34 @@ from service.reader import readable_key
 from service.settings import ServiceSettings
 from service.upstream import Method, Upstream
 
+_PREFIX = "/zarr/"
+_METHODS = ("GET", "HEAD")
 _IMMUTABLE = "public, max-age=31536000, immutable, no-transform"
 # A subject's documents change when a volume that was missing is added; its chunks never do.
 _REVALIDATE = "no-cache, no-transform"
 _ENCODED = (b"%2f", b"%5c", b"%00")
 
 
-async def read_object(request: Request) -> Response:
-    """Answer GET and HEAD of one key."""
+async def _read_object(request: Request, store: str, key: str) -> Response:
+    """Answer GET and HEAD of one key of a store."""
     raw_path: bytes = request.scope.get("raw_path") or b""
     if b"%" in raw_path and any(code in raw_path.lower() for code in _ENCODED):
         raise RequestError("request.key", "the key holds an encoded slash, backslash or NUL")
-    store: str = request.path_params["store"]
     subject = store.removesuffix(layout.STORE_SUFFIX)
     if subject == store:
         raise NotFoundError("not-found.subject", f"stores are named SUBJECT{layout.STORE_SUFFIX}")
     catalog = await catalog_of(request)
-    key = readable_key(catalog, subject, request.path_params["key"])
+    known = readable_key(catalog, subject, key)
     grant = granted(request, catalog, subject)
-    if key is None:
+    if known is None:
         raise NotFoundError("not-found.key", "there are no such keys in these stores, which are of Zarr version 3")
-    return await _answer(request, subject, key, _headers(key, grant))
+    return await _answer(request, subject, known, _headers(known, grant))
 
 
 async def _answer(request: Request, subject: str, key: str, headers: dict[str, str]) -> Response:
     settings: ServiceSettings = request.app.state.settings
     upstream = upstream_of(request)
-    if request.query_params.get("redirect") == "1":
+    if request.scope["query_string"] and request.query_params.get("redirect") == "1":
         return await _redirect(upstream, key, "HEAD" if request.method == "HEAD" else "GET", headers)
     try:
         if settings.accel_prefix and upstream.path_of(key) is not None:
@@ -81,4 +84,35 @@ def _headers(key: str, grant: Grant) -> dict[str, str]:
     }
 
 
-routes = [Route("/zarr/{store}/{key:path}", read_object, methods=["GET", "HEAD"])]
+class RawKeys:
+    """Answers for keys before the framework looks at a request: its routing takes longer than reading a small range.
+
+    Parameters
+    ----------
+    app
+        The application behind, which gets everything else.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        path: str = scope["path"] if scope["type"] == "http" and scope["method"] in _METHODS else ""
+        store, slash, key = path[len(_PREFIX) :].partition("/") if path.startswith(_PREFIX) else ("", "", "")
+        if not (store and slash):
+            await self._app(scope, receive, send)
+            return
+        try:
+            answer = await _read_object(Request(scope, receive), store, key)
+        except VoxshelfError as error:
+            answer = errors.answer(error)
+        await answer(scope, receive, send)
+
+
+async def _read_routed(request: Request) -> Response:
+    return await _read_object(request, **request.path_params)
+
+
+# For what the shortcut does not take: other methods, which the framework refuses.
+routes = [Route(_PREFIX + "{store}/{key:path}", _read_routed, methods=_METHODS)]

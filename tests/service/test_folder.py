@@ -53,8 +53,9 @@ def test_no_body_and_empty_files(files: Folder) -> None:
 
 @pytest.mark.parametrize("key", ["nothing", "sub", "big/below", "x" * 300])
 def test_what_is_no_object_is_missing(files: Folder, key: str) -> None:
-    with pytest.raises(NotFoundError):
-        asyncio.run(files.open(key, None, body=True))
+    for body in (True, False):
+        with pytest.raises(NotFoundError):
+            asyncio.run(files.open(key, None, body=body))
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "other bytes"])

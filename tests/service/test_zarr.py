@@ -46,6 +46,14 @@ def test_every_object_of_a_subject_is_served_byte_for_byte(client: httpx.Client,
         assert answer.content == path.read_bytes()
 
 
+def test_what_is_no_key_goes_to_the_framework(client: httpx.Client) -> None:
+    refused = client.post(url(CHUNK))
+    assert (refused.status_code, refused.json()["code"]) == (405, "request.method")
+    for path in ("/zarr/", f"/zarr//{CHUNK}"):
+        missing = client.get(path)
+        assert (missing.status_code, missing.json()["code"]) == (404, "not-found.route")
+
+
 def test_headers_of_a_chunk(client: httpx.Client, chunk: bytes) -> None:
     headers = client.get(url(CHUNK), headers={"Accept-Encoding": "gzip, deflate"}).headers
     assert headers["content-length"] == str(len(chunk))
