@@ -6,11 +6,10 @@ import http.client
 import ssl
 from collections.abc import Mapping
 from typing import Final, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from corpus.errors import NotFoundError, SettingsError, StoreError
 
-_MOST_BYTES: Final = 2**27
 _MOST_REDIRECTS: Final = 3
 
 
@@ -51,7 +50,7 @@ class Server:
     """
 
     def __init__(self, url: str, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
-        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+        if _origin(url) is None:
             message = "not the URL of a web server"
             raise SettingsError("settings.url", message, place=url, hint="Give http://... or https://...")
         self.url = url.rstrip("/")
@@ -60,6 +59,8 @@ class Server:
 
     def ask(self, method: str, key: str, **headers: str) -> Answer:
         """Ask for a key, and return the answer whatever its status; redirects are followed, as readers do.
+
+        A token is not sent along to another host.
 
         Parameters
         ----------
@@ -81,7 +82,11 @@ class Server:
             answer = self._once(method, url, sent)
             if answer.status not in {301, 302, 307, 308} or "location" not in answer.headers:
                 return answer
-            url = answer.headers["location"]
+            before, url = url, urljoin(url, answer.headers["location"])
+            if _origin(url) is None:
+                raise StoreError("store.unreachable", f"a redirect to {url!r}", place=before)
+            if _origin(url) != _origin(before):
+                sent = {name: text for name, text in sent.items() if name.lower() != "authorization"}
         raise StoreError("store.unreachable", f"more than {_MOST_REDIRECTS} redirects", place=url)
 
     def _once(self, method: str, url: str, headers: dict[str, str]) -> Answer:
@@ -100,7 +105,8 @@ class Server:
                 connection.putheader(name, text)
             connection.endheaders()
             with connection.getresponse() as response:
-                body = response.read(_MOST_BYTES)
+                # Not read(n), which takes a body that was cut for a whole one.
+                body = response.read()
                 return Answer(response.status, {name.lower(): text for name, text in response.getheaders()}, body)
         except TimeoutError as error:
             raise StoreError("store.timeout", f"no answer in {self._timeout_s:.0f} s", place=url) from error
@@ -125,3 +131,13 @@ class Server:
         if answer.status != 200:
             raise StoreError("store.unreachable", f"status {answer.status}", place=f"{self.url}/{key}")
         return answer.body
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Return scheme, host and port of a URL of a web server; None for anything else."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:
+        return None
+    return (parts.scheme, host, port) if parts.scheme in {"http", "https"} and host else None

@@ -17,8 +17,9 @@ from corpus.licenses import UNKNOWN
 from corpus.zarr_v3 import DOCUMENT
 
 _SAMPLE: Final = 8
-_STORES: Final = (f"{layout.SUBJECTS}/", "zarr/")
-"""Where subject stores lie: in a bucket or folder, and in the service of voxshelf."""
+_SERVICE: Final = "the service of voxshelf"
+_STORES: Final = {f"{layout.SUBJECTS}/": "a bucket or folder", "zarr/": _SERVICE}
+"""Where subject stores lie, by what hosts them."""
 _REFUSED: Final = frozenset({401, 403, 451})
 
 
@@ -85,6 +86,11 @@ _LICENSES: Final = Advice(
     "nobody knows what may be done with these images",
     "Name the source of each subject in the spreadsheets and convert again, or `voxshelf unpublish` it.",
 )
+_CHUNKS: Final = Advice(
+    "chunks",
+    "there is nothing to read",
+    "Let readers have the objects below `subjects/` (infra/s3/bucket-policy.json); then ask again.",
+)
 _AGREE: Final = Advice(
     "stores",
     "a reader of the tables is sent to voxels that are not there, or under another licence",
@@ -114,28 +120,29 @@ def diagnose(server: Server, listen: Listener, *, everything: bool = False) -> D
         catalog = read_catalog(server)
     except VoxshelfError as error:
         note(_failed(_TABLES, str(error)))
-        for name in (_LICENSES.name, *(probe.name for probe in PROBES), _AGREE.name):
+        for name in (_LICENSES.name, _CHUNKS.name, *(probe.name for probe in PROBES), _AGREE.name):
             note(Check(name, "skip", "without tables nothing is known to ask for"))
         return Diagnosis(server.url, "unknown", 0, 0, tuple(checks))
     note(Check(_TABLES.name, "pass"))
     unknown = [subject for subject, row in catalog.subjects.items() if row["license"] in {None, UNKNOWN}]
     note(_failed(_LICENSES, f"unknown for {_some(unknown)}") if unknown else Check(_LICENSES.name, "pass"))
-    site = next(_sites(server, catalog), None)
+    prefix, site, seen = _site(server, catalog)
+    note(Check(_CHUNKS.name, "pass") if site else _failed(_CHUNKS, seen))
     for probe in PROBES:
         note(_asked(probe, site))
     sample = list(catalog.subjects)
     if not everything:
         sample = sample[:: max(1, -(-len(sample) // _SAMPLE))]
-    prefix = next((each for each in _STORES if site is not None and site.document.startswith(each)), _STORES[0])
-    wrong = [fault for subject in sample for fault in _disagreements(server, catalog, prefix, subject)]
+    faults = {subject: _disagreements(server, catalog, prefix, subject) for subject in sample}
+    wrong = [f"{subject}: {fault}" for subject, found in faults.items() for fault in found or ()]
     note(_failed(_AGREE, "; ".join(wrong)) if wrong else Check(_AGREE.name, "pass"))
-    host = {_STORES[0]: "a bucket or folder", _STORES[1]: "the service of voxshelf"}[prefix]
-    return Diagnosis(server.url, host, len(catalog.subjects), len(sample), tuple(checks))
+    looked_at = sum(found is not None for found in faults.values())
+    return Diagnosis(server.url, _STORES[prefix], len(catalog.subjects), looked_at, tuple(checks))
 
 
 def _asked(probe: Probe, site: Site | None) -> Check:
     if site is None:
-        return Check(probe.name, "skip", "no store of a listed subject can be read")
+        return Check(probe.name, "skip", "no chunk of a listed subject can be read")
     wrong = asked(probe, site)
     return _failed(probe, wrong) if wrong else Check(probe.name, "pass")
 
@@ -149,43 +156,46 @@ def _some(names: list[str]) -> str:
     return shown if len(names) <= _SAMPLE else f"{shown} and {len(names) - _SAMPLE} more"
 
 
-def _sites(server: Server, catalog: Catalog) -> Iterator[Site]:
-    """Yield what can be asked for, as soon as it can: one store, and its smallest shard."""
+def _site(server: Server, catalog: Catalog) -> tuple[str, Site | None, str]:
+    """Return where the stores lie, a shard to ask for, and why there is none."""
+    seen, prefix = "the tables list no volume", next(iter(_STORES))
     for subject in list(catalog.subjects)[:_SAMPLE]:
-        for prefix in _STORES:
-            store = f"{prefix}{subject}{layout.STORE_SUFFIX}"
+        for place in _STORES:
+            store = f"{place}{subject}{layout.STORE_SUFFIX}"
+            try:
+                server.get(f"{store}/{DOCUMENT}")
+            except VoxshelfError as error:
+                seen = str(error)
+                continue  # not here, or not to be read by everybody
+            prefix = place
             for row in catalog.volumes.get(subject, []):
-                image, last = row["image_path"], row["levels"] - 1
-                chunk = f"{store}/{layout.array_path(image, last)}/c/0/0/0"
+                # The first shard of the coarsest level; where it is all zero, there is another volume.
+                chunk = f"{store}/{layout.array_path(row['image_path'], row['levels'] - 1)}/c/0/0/0"
                 try:
-                    yield Site(server, f"{store}/{DOCUMENT}", chunk, server.get(chunk))
-                except VoxshelfError:
-                    break  # not here, or not to be read by everybody
+                    return prefix, Site(server, f"{store}/{DOCUMENT}", chunk, server.get(chunk)), ""
+                except VoxshelfError as error:
+                    seen = str(error)
+    return prefix, None, seen
 
 
-def _disagreements(server: Server, catalog: Catalog, prefix: str, subject: str) -> Iterator[str]:
-    """Yield where a subject's store says something else than the tables."""
+def _disagreements(server: Server, catalog: Catalog, prefix: str, subject: str) -> list[str] | None:
+    """Return where a subject's store says something else than the tables; None where it is not for everybody."""
     try:
         answer = server.ask("GET", f"{prefix}{subject}{layout.STORE_SUFFIX}/{DOCUMENT}")
     except VoxshelfError as error:
-        yield str(error)
-        return
-    if answer.status in _REFUSED and prefix != _STORES[0]:
-        return  # under a licence that is not for everybody, as the service has it
+        return [str(error)]
+    if answer.status in _REFUSED and _STORES[prefix] == _SERVICE:
+        return None
     if answer.status != 200:
-        yield f"{subject}: its root document gives {answer.status}"
-        return
+        return [f"its root document gives {answer.status}"]
     try:
         root = json.loads(answer.body)
-        told, members = root["attributes"]["voxshelf"], root["consolidated_metadata"]["metadata"]
-        license_id = told["license"]["id"]
-    except (ValueError, KeyError, TypeError) as error:
-        yield f"{subject}: its root document is not one of a mirror ({error!r})"
-        return
+        license_id = root["attributes"]["voxshelf"]["license"]["id"]
+        wrong = list(_wrong_volumes(catalog, subject, root["consolidated_metadata"]["metadata"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"its root document is not one of a mirror ({error!r})"]
     listed = catalog.subjects[subject]["license"]
-    if license_id != listed:
-        yield f"{subject}: the store says {license_id}, the table {listed}"
-    yield from (f"{subject}: {fault}" for fault in _wrong_volumes(catalog, subject, members))
+    return wrong if license_id == listed else [f"the store says {license_id}, the table {listed}", *wrong]
 
 
 def _wrong_volumes(catalog: Catalog, subject: str, members: dict[str, Any]) -> Iterator[str]:

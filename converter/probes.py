@@ -110,7 +110,9 @@ def _head(site: Site) -> str:
     head, get = (site.server.ask(method, site.chunk) for method in ("HEAD", "GET"))
     if head.status != 200:
         return f"status {head.status}"
-    names = ("content-length", "etag", "content-type", "last-modified")
+    if head.headers.get("content-length") != str(len(site.body)):
+        return f"Content-Length is {head.headers.get('content-length')}, and not {len(site.body)}"
+    names = ("etag", "content-type", "last-modified")
     wrong = [name for name in names if head.headers.get(name) != get.headers.get(name)]
     return f"HEAD and GET differ in {', '.join(wrong)}" if wrong else ""
 
@@ -159,6 +161,8 @@ def _preflight(site: Site) -> str:
     answer = site.server.ask("OPTIONS", site.chunk, Origin=_ELSEWHERE, **asked)
     if not 200 <= answer.status < 300:
         return f"OPTIONS gives {answer.status}"
+    if answer.headers.get("access-control-allow-origin") not in {"*", _ELSEWHERE}:
+        return "no Access-Control-Allow-Origin"
     allowed = _words(answer.headers.get("access-control-allow-headers", ""))
     return "" if allowed & {"range", "*"} else f"allowed headers are {sorted(allowed)}, without range"
 

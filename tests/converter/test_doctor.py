@@ -168,6 +168,30 @@ def lost_store(handler: BaseHTTPRequestHandler, ask: Callable[[], Answer]) -> An
     return Answer(404, {}, b"") if "0003.ome.zarr" in handler.path else ask()
 
 
+def no_chunks(handler: BaseHTTPRequestHandler, ask: Callable[[], Answer]) -> Answer:
+    return Answer(500, {}, b"") if is_chunk(handler) else ask()
+
+
+def cut_chunks(handler: BaseHTTPRequestHandler, ask: Callable[[], Answer]) -> Answer | None:
+    answer = ask()
+    if not is_chunk(handler) or handler.command != "GET":
+        return answer
+    handler.send_response_only(200)
+    handler.send_header("Content-Length", str(len(answer.body)))
+    handler.end_headers()
+    handler.wfile.write(answer.body[:-1])
+    return None
+
+
+def odd_members(handler: BaseHTTPRequestHandler, ask: Callable[[], Answer]) -> Answer:
+    answer = ask()
+    if not handler.path.endswith("0002.ome.zarr/zarr.json"):
+        return answer
+    root = json.loads(answer.body)
+    root["consolidated_metadata"]["metadata"]["ct"] = {}
+    return answer._replace(body=json.dumps(root).encode())
+
+
 def hangs_up(handler: BaseHTTPRequestHandler, ask: Callable[[], Answer]) -> Answer | None:
     return None if handler.headers.get("Range") == "bytes=-20" else ask()
 
@@ -177,7 +201,11 @@ def test_our_service_passes(served: str) -> None:
     assert wrong == {}
     assert diagnosis.is_sound
     assert (diagnosis.host, diagnosis.subjects, diagnosis.looked_at) == ("the service of voxshelf", 4, 4)
-    assert [check.name for check in diagnosis.checks] == ["tables", "licenses", *(p.name for p in PROBES), "stores"]
+    assert [check.name for check in diagnosis.checks] == [
+        *("tables", "licenses", "chunks"),
+        *(probe.name for probe in PROBES),
+        "stores",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -187,11 +215,11 @@ def test_our_service_passes(served: str) -> None:
         (no_suffix, {"suffix-range"}, "status 200"),
         (no_ranges, {"range", "suffix-range", "range-behind-the-end"}, "and not 206"),
         (gzipped, {"no-compression"}, "Content-Encoding: gzip"),
-        (no_head, {"head"}, "content-length"),
+        (no_head, {"head"}, "Content-Length is 0"),
         (weak_etag, {"etag"}, 'ETag is W/"'),
         (without("etag"), {"etag"}, "ETag is None"),
         (odd_date, {"last-modified"}, "yesterday"),
-        (without("access-control-allow-origin"), {"cors"}, "Allow-Origin"),
+        (without("access-control-allow-origin"), {"cors", "cors-preflight"}, "Allow-Origin"),
         (without("access-control-expose-headers"), {"cors"}, "content-range, etag"),
         (without("access-control-allow-headers"), {"cors-preflight"}, "without range"),
         (no_options, {"cors-preflight"}, "405"),
@@ -203,6 +231,9 @@ def test_our_service_passes(served: str) -> None:
         (other_voxels, {"stores"}, "0004: the voxels of pet are not those"),
         (other_voxels, {"stores"}, "the table lists labels/ribs, the store does not have it"),
         (lost_store, {"stores"}, "0003: its root document gives 404"),
+        (no_chunks, {"chunks"}, "status 500"),
+        (cut_chunks, {"chunks"}, "IncompleteRead"),
+        (odd_members, {"stores"}, "not one of a mirror"),
         (hangs_up, {"suffix-range"}, "store.unreachable"),
     ],
 )
@@ -248,11 +279,31 @@ def test_redirects_are_followed_as_readers_do(served: str) -> None:
 
     with broken(served, moved) as url:
         assert Server(url, 30).get("mirror.json") == Server(served, 30).get("mirror.json")
+    with broken(
+        served, lambda handler, ask: ask() if handler.path == "/new" else Answer(301, {"location": "new"}, b"")
+    ) as url:
+        assert Server(url, 30).ask("GET", "mirror.json").status == 404  # relative to the place that was asked for
     with broken(served, lambda handler, _: Answer(302, {"location": f"http://{handler.headers['Host']}/"}, b"")) as url:
         assert "redirects" in found(url)[1]["tables"]
 
 
-@pytest.mark.parametrize("url", ["mirror", "s3://bucket/mirror", "http://", "ftp://host/mirror"])
+def test_a_token_is_not_told_to_another_host(served: str) -> None:
+    told: list[str | None] = []
+
+    def listen(handler: BaseHTTPRequestHandler, ask: Callable[[], Answer]) -> Answer:
+        told.append(handler.headers.get("Authorization"))
+        return ask()
+
+    with broken(served, listen) as other:
+        with broken(served, lambda handler, _: Answer(307, {"location": other + handler.path}, b"")) as url:
+            Server(url, 30, {"Authorization": "Bearer secret"}).get("mirror.json")
+        Server(other, 30, {"Authorization": "Bearer secret"}).get("mirror.json")
+    assert told == [None, "Bearer secret"]
+
+
+@pytest.mark.parametrize(
+    "url", ["mirror", "s3://bucket/mirror", "http://", "ftp://host/mirror", "http://host:abc", "http://a..b"]
+)
 def test_only_web_servers_are_asked(url: str) -> None:
     with pytest.raises(SettingsError, match="web server"):
         Server(url, 1)
