@@ -122,7 +122,9 @@ def read_level(store: Store, key: str, level: Level, dtype: str) -> Voxels:
         start = shards[shard]
         try:
             for row in decoded_rows(data, level, dtype):
-                voxels[start : start + len(row)] = row[: nz - start, :ny, :nx]
+                # Rows may lie beyond the array's edge, in part or altogether.
+                inside = voxels[start : start + len(row)]
+                inside[...] = row[: len(inside), :ny, :nx]
                 start += len(row)
         except ValueError as error:
             raise StoreError("store.read-back", str(error), place=shard) from error
