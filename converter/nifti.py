@@ -20,6 +20,7 @@ from corpus.errors import SourceError
 from corpus.findings import Finding, warning
 from corpus.geometry import Affine, Grid
 from corpus.models import Scaling
+from corpus.nifti_header import TYPES
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -64,18 +65,6 @@ _FIELDS: Final = {
 """What is read of a header, by its size."""
 _NEARLY_ZERO: Final = {348: 3 * np.finfo(np.float32).eps, 540: 3 * np.finfo(np.float64).eps}
 """A square of a quaternion's first part that is nearer to zero than this is zero: half a turn, and a rounding."""
-_TYPES: Final = {
-    2: "u1",
-    4: "i2",
-    8: "i4",
-    16: "f4",
-    64: "f8",
-    256: "i1",
-    512: "u2",
-    768: "u4",
-    1024: "i8",
-    1280: "u8",
-}
 _REFUSED_TYPES: Final = {
     0: "none",
     1: "binary",
@@ -231,9 +220,9 @@ def _parse(raw: bytes, place: str) -> Header:
 
 def _dtype(header: Header, raw: bytes, place: str) -> str:
     code = int(header["datatype"])
-    if code in _TYPES:
+    if code in TYPES:
         # The header's size is its first number, and small.
-        return str(np.dtype(_TYPES[code]).newbyteorder(">" if raw[0] == 0 else "<").str)
+        return str(np.dtype(TYPES[code]).newbyteorder(">" if raw[0] == 0 else "<").str)
     name = f"voxel type {_REFUSED_TYPES[code]} (code {code})" if code in _REFUSED_TYPES else ""
     raise SourceError("source.datatype-unsupported", name or f"voxel type code {code} is not known", place=place)
 

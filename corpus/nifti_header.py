@@ -18,7 +18,7 @@ from corpus.errors import LayoutError, RequestError
 from corpus.geometry import Grid, Triple
 from corpus.models import Scaling
 
-_TYPES: Final = {
+TYPES: Final = {
     2: "u1",
     4: "i2",
     8: "i4",
@@ -30,7 +30,8 @@ _TYPES: Final = {
     1024: "i8",
     1280: "u8",
 }
-_CODES: Final = {np.dtype(kind).name: code for code, kind in _TYPES.items()}
+"""Voxel types that are stored, by their code in a header."""
+_CODES: Final = {np.dtype(kind).name: code for code, kind in TYPES.items()}
 _LONGEST_SIDE: Final = 2**15 - 1
 _MM: Final = 2
 
@@ -99,7 +100,7 @@ def read_fields(raw: bytes) -> HeaderFields:
 
     try:
         rank, *sides = field(places.dim)
-        kind = np.dtype(_TYPES[field(places.datatype)[0]]).newbyteorder(order)
+        kind = np.dtype(TYPES[field(places.datatype)[0]]).newbyteorder(order)
         i, j, k = sides[:3]
         slope, inter = map(float, field(places.slope_inter))
     except (struct.error, KeyError) as error:
