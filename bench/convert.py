@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.process import Usage, measure
+from bench.process import Usage, environment, measure, remove
 
 BIN = Path(sys.executable).parent
 FILES = {"ct": "images/CT", "pet": "images/PT", "organs": "ground-truth/Organs"}
@@ -37,13 +36,6 @@ def show(title: str, rows: dict[str, Usage], ours: str) -> None:
     for name, row in rows.items():
         ratios = ", ".join(f"{value / own:.2f}" if own else "-" for value, own in zip(row, rows[ours], strict=True))
         print(f"{name:26}{row.wall_s:9.2f}{row.cpu_s:9.2f}{row.peak_mb:9.0f}   {ratios}")
-
-
-def remove(out: Path) -> None:
-    """Remove a file or folder, where there is one."""
-    if out.is_dir():
-        shutil.rmtree(out)
-    out.unlink(missing_ok=True)
 
 
 def whole_commands(corpus: Path, volume: str, file: Path, out: Path) -> dict[str, list[str]]:
@@ -67,7 +59,7 @@ def whole_commands(corpus: Path, volume: str, file: Path, out: Path) -> dict[str
 def inside(name: str, source: Path, out: Path, volume: str) -> Usage:
     """One conversion in a process of its own, its imports apart."""
     command = [sys.executable, "-m", "bench.inside", name, str(source), str(out), volume]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
     figures = json.loads(done.stdout.splitlines()[-1])
     return Usage(figures["wall_s"], figures["cpu_s"], 0.0)
 
@@ -104,7 +96,7 @@ def main() -> None:
             size = f"{volume}, {file.stat().st_size / 1e6:.0f} MB .nii.gz, median of {choices.runs} runs"
             show(f"{size}: whole commands", in_turn(names, choices.runs, once), "voxshelf convert")
             peers = ["voxshelf", "nii2zarr", "limit"]
-            show(f"{size}: inside, imports apart", in_turn(peers, choices.runs, alone), "voxshelf")
+            show(f"{size}: inside, second conversion of a process", in_turn(peers, choices.runs, alone), "voxshelf")
 
 
 if __name__ == "__main__":

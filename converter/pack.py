@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 HELD_BYTES: Final = 2**26
 """About how much of all masks together is held, inflated; never less than a few slices of each."""
 
-BUFFERS_BYTES: Final = 5 * 2**19
-"""What an open mask takes besides: read-ahead, and the buffers of the inflater."""
+BUFFERS_BYTES: Final = 6 * 2**19
+"""What an open mask takes besides: read-ahead, pieces that wait, and the buffers of the inflater."""
 
 _READ_AHEAD_BYTES: Final = 2**18
 _SLABS_HELD: Final = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -64,11 +65,14 @@ def publish(store: Store, corpus: CorpusInfo, *, leave_out: Iterable[str] = ()) 
     StoreError
         The store failed.
     """
-    store.flush()
-    out = read_withdrawn(store).union(leave_out)
-    complete = completed_subjects(store)
-    listed = [outcome for subject, outcome in complete.items() if outcome.digests and subject not in out]
-    mirror, written = publication(catalog.build_tables(listed, corpus), corpus, count_ome_versions(listed))
+    with ThreadPoolExecutor(1, thread_name_prefix="flush") as beside:
+        # What the tables are going to list has to last before they do; to make them takes no disk.
+        flushed = beside.submit(store.flush)
+        out = read_withdrawn(store).union(leave_out)
+        complete = completed_subjects(store)
+        listed = [outcome for subject, outcome in complete.items() if outcome.digests and subject not in out]
+        mirror, written = publication(catalog.build_tables(listed, corpus), corpus, count_ome_versions(listed))
+        flushed.result()
     store.put(PUBLICATION_KEY, to_json([ObjectRecord.of(key, data) for key, data in written.items()]))
     for key, data in written.items():
         store.put(key, data)

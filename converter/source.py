@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import queue
-import threading
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,6 +17,7 @@ import numpy as np
 from isal import igzip
 from isal.igzip_lib import IsalError
 
+from converter.ahead import beside
 from converter.nifti import PROBE_BYTES, VolumeHeader, header_size, read_header
 from corpus.archives import ArchiveMember, open_member
 from corpus.errors import SourceError, StoreError
@@ -77,22 +76,40 @@ class MaskFile(msgspec.Struct, frozen=True):
 
 
 class _HashingReader(io.RawIOBase):
-    """Passes reads through, and knows the digest and the number of all bytes that went by."""
+    """Passes reads through, and knows the digest and the number of all bytes that went by.
+
+    Once `read_ahead` was called they are read and hashed in a thread of their own, until `stop`.
+    """
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
+        self._pieces: Generator[bytes, None, None] | None = None
+        self._left = memoryview(b"")
         self.sha256 = hashlib.sha256()
         self.size = 0
+
+    def read_ahead(self, piece_bytes: int) -> None:
+        self._pieces = beside(iter(lambda: self._take(piece_bytes), b""), most=1, name="read")
+
+    def stop(self) -> None:
+        if self._pieces is not None:
+            self._pieces.close()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io asks for any writable buffer
-        data = self._raw.read(len(buffer))
+        if not self._left:
+            self._left = memoryview(self._take(len(buffer)) if self._pieces is None else next(self._pieces, b""))
+        data, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
         buffer[: len(data)] = data
+        return len(data)
+
+    def _take(self, most_bytes: int) -> bytes:
+        data = self._raw.read(most_bytes)
         self.sha256.update(data)
         self.size += len(data)
-        return len(data)
+        return data
 
 
 class VolumeStream:
@@ -116,6 +133,7 @@ class VolumeStream:
     def __init__(self, source: SourceFile, *, read_ahead_bytes: int = 2**23) -> None:
         self._source = source
         self._read_ahead_bytes = read_ahead_bytes
+        self._piece_bytes = min(_READ_BYTES, read_ahead_bytes)
         self._stack = ExitStack()
         self._voxels = hashlib.sha256()
         try:
@@ -129,7 +147,7 @@ class VolumeStream:
         with _source_errors(place):
             raw = self._stack.enter_context(self._source.open(read_ahead_bytes=self._read_ahead_bytes))
             self._raw = _HashingReader(raw)
-            self._bytes = _inflated(self._raw, min(_READ_BYTES, self._read_ahead_bytes))
+            self._bytes = _inflated(self._raw, self._piece_bytes)
             head = self._read(PROBE_BYTES)
             size = header_size(head, place)
             head += self._read(size - len(head))
@@ -154,7 +172,8 @@ class VolumeStream:
     def slabs(self, depth: int) -> Generator[Voxels, None, None]:
         """Yield the voxels as slabs of `depth` slices (the last may have fewer), in the file's type and order.
 
-        Inflating and hashing run in a thread of their own, one slab ahead of the caller: both leave the GIL.
+        Reading and hashing the file run in a thread of their own, and inflating it and hashing the voxels in another,
+        one slab ahead of the caller: all of it leaves the GIL, and a bucket is asked while the last piece is inflated.
 
         Yields
         ------
@@ -167,35 +186,22 @@ class VolumeStream:
             The stream is damaged, too short or too long. Raised before the last slab is handed out, so that
             whoever has seen all slabs knows that the file was sound.
         """
+        self._raw.read_ahead(self._piece_bytes)
+        try:
+            yield from beside(self._filled(depth), most=_SLABS_AHEAD, name="inflate")
+        finally:
+            self._raw.stop()
+
+    def _filled(self, depth: int) -> Iterator[Voxels]:
         nz, ny, nx = self.header.grid.shape_zyx
         # Two with the caller, one waiting, one being filled.
         buffers = cycle([np.empty((min(depth, nz), ny, nx), dtype=self.header.dtype) for _ in range(4)])
-        slabs: queue.Queue[Voxels | Exception | None] = queue.Queue(maxsize=_SLABS_AHEAD)
-        abandoned = threading.Event()
-
-        def produce() -> None:
-            try:
-                for start in range(0, nz, depth):
-                    slab = next(buffers)[: nz - start]
-                    self._fill(slab)
-                    if start + depth >= nz:
-                        self._expect_end()
-                    if not _put(slabs, slab, abandoned):
-                        return
-                _put(slabs, None, abandoned)
-            except Exception as error:  # noqa: BLE001  # handed to the consumer, who raises it
-                _put(slabs, error, abandoned)
-
-        thread = threading.Thread(target=produce, name="inflate", daemon=True)
-        thread.start()
-        try:
-            while (item := slabs.get()) is not None:
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-        finally:
-            abandoned.set()
-            thread.join()
+        for start in range(0, nz, depth):
+            slab = next(buffers)[: nz - start]
+            self._fill(slab)
+            if start + depth >= nz:
+                self._expect_end()
+            yield slab
 
     @property
     def record(self) -> SourceRecord:
@@ -266,16 +272,6 @@ def _inflated(raw: _HashingReader, buffer_bytes: int) -> io.BufferedIOBase:
         return buffered
     inflated: io.BufferedIOBase = igzip.IGzipFile(fileobj=buffered, mode="rb")
     return inflated
-
-
-def _put[T](slabs: queue.Queue[T], item: T, abandoned: threading.Event) -> bool:
-    while not abandoned.is_set():
-        try:
-            slabs.put(item, timeout=0.1)
-        except queue.Full:
-            continue
-        return True
-    return False
 
 
 @contextmanager

@@ -35,8 +35,10 @@ if uv=$(command -v uv 2>/dev/null); then :; else
 fi
 
 # The dashboard is for images: Dask shows it wherever it is installed, and then each of the tests' schedulers loads it.
-# A link mode of its own: a cache on another file system makes uv warn at each package.
-UV_LINK_MODE="${UV_LINK_MODE:-copy}" "$uv" sync --quiet --locked --all-extras --no-extra dashboard --all-groups --python "$python" || {
+# A link mode of its own: a cache on another file system makes uv warn at each package. Compiled: with
+# PYTHONDONTWRITEBYTECODE in the environment each command would otherwise compile its libraries anew, which takes longer
+# than to convert a small volume.
+UV_LINK_MODE="${UV_LINK_MODE:-copy}" "$uv" sync --quiet --compile-bytecode --locked --all-extras --no-extra dashboard --all-groups --python "$python" || {
     say "the packages of uv.lock could not be installed; hint: is there a network? 'uv sync --locked -v' tells more."
     exit 1
 }

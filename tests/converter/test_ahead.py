@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
-from converter.ahead import ahead
+from converter.ahead import ahead, beside
 
 
 def test_results_come_in_order_and_no_more_is_started_than_said() -> None:
@@ -46,3 +48,33 @@ def test_leaving_early_waits_for_nothing_and_starts_nothing_more() -> None:
         next(items)
     gate.set()
     assert len(started) <= 3
+
+
+def test_items_are_taken_in_another_thread_and_no_more_than_said() -> None:
+    taken: list[str] = []
+
+    def items() -> Iterator[int]:
+        for number in range(9):
+            taken.append(threading.current_thread().name)
+            yield number
+
+    for number, item in enumerate(beside(items(), most=2, name="taker")):
+        time.sleep(0.01)  # long enough to run ahead, if it could
+        assert item == number
+        assert len(taken) <= number + 4
+    assert taken == ["taker"] * 9
+
+
+def test_what_taking_an_item_raises_comes_behind_the_items_before_it() -> None:
+    items = beside((6 // number for number in (2, 1, 0)), most=5, name="taker")
+    assert [next(items), next(items)] == [3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(items)
+    assert next(items, None) is None
+
+
+def test_leaving_early_ends_the_thread() -> None:
+    with closing(beside(iter(int, 1), most=1, name="taker")) as items:
+        next(items)
+        assert [thread for thread in threading.enumerate() if thread.name == "taker"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "taker"]

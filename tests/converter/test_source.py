@@ -48,7 +48,7 @@ def code_of(file: SourceFile, read_all: ReadAll) -> str:
 
 
 def inflaters() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "inflate"]
+    return [thread for thread in threading.enumerate() if thread.name in {"inflate", "read"}]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 7, 100])
@@ -351,7 +351,7 @@ def test_a_consumer_that_stops_early_leaves_no_thread(nifti: Build, source: Plac
     with VolumeStream(source(gzip.compress(data))) as stream:
         slabs = stream.slabs(1)
         next(slabs)
-        assert len(inflaters()) == 1
+        assert inflaters()
         slabs.close()
         assert not inflaters()
 
