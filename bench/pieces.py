@@ -147,7 +147,7 @@ def the_rest(data: bytes, ct: Voxels, organs: Voxels, level: Level) -> None:
     by_shards(ct, level, shards.__setitem__)
 
     def read_back() -> None:
-        with ReadBack(level, "int16", shards.__getitem__, "ct") as back:
+        with ReadBack(level, "int16", lambda key: io.BytesIO(shards[key]), "ct") as back:
             for key in shards:
                 back.expect(key)
             back.sha256()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from corpus.stores import Store
 
 
+type Opened = Callable[[str], AbstractContextManager[BinaryIO]]
+
+
 class ReadBack:
     """Fetches the shards of an array one after the other, decodes every voxel, and hashes what comes out.
 
@@ -29,16 +34,16 @@ class ReadBack:
     ----------
     level, dtype
         Of the array.
-    get
-        Returns the bytes of a shard by its key below the array (``c/0/0/0``).
+    opened
+        Opens a shard by its key below the array (``c/0/0/0``).
     place
         Of the image, for errors.
     """
 
-    def __init__(self, level: Level, dtype: str, get: Callable[[str], bytes], place: str) -> None:
+    def __init__(self, level: Level, dtype: str, opened: Opened, place: str) -> None:
         self._level = level
         self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._get = get
+        self._opened = opened
         self._place = place
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
         self._jobs: list[Future[None]] = []
@@ -72,10 +77,10 @@ class ReadBack:
 
     def _take(self, key: str) -> None:
         try:
-            data = self._get(key)
-            self._skip(int(key.split("/")[1]) * self._level.shard_zyx[0])
-            for row in decoded_rows(data, self._level, self._dtype.name):
-                self._update(row)
+            with self._opened(key) as shard:
+                self._skip(int(key.split("/")[1]) * self._level.shard_zyx[0])
+                for row in decoded_rows(shard, self._level, self._dtype.name):
+                    self._update(row)
         except (NotFoundError, ValueError) as error:
             raise StoreError("store.read-back", f"{key}: {error}", place=self._place) from error
 
@@ -121,7 +126,7 @@ def read_level(store: Store, key: str, level: Level, dtype: str) -> Voxels:
     for shard, data in store.get_many(shards).items():
         start = shards[shard]
         try:
-            for row in decoded_rows(data, level, dtype):
+            for row in decoded_rows(io.BytesIO(data), level, dtype):
                 # Rows may lie beyond the array's edge, in part or altogether.
                 inside = voxels[start : start + len(row)]
                 inside[...] = row[: len(inside), :ny, :nx]

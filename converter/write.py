@@ -10,9 +10,10 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 import numpy as np
@@ -68,9 +69,9 @@ class RecordedStore:
         self._store.put(whole, data)
         self._records[whole] = ObjectRecord.of(whole, data)
 
-    def get(self, key: str) -> bytes:
-        """Return what the store gives back."""
-        return self._store.get(f"{self._prefix}/{key}")
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Open what the store gives back."""
+        return self._store.open(f"{self._prefix}/{key}")
 
     @property
     def records(self) -> tuple[ObjectRecord, ...]:
@@ -207,7 +208,7 @@ class _Writing:
     def run(self) -> tuple[StoredImage, tuple[Finding, ...]]:
         place = f"{layout.store_key(self._plan.subject)}/{self._plan.path}"
         with (
-            ReadBack(self._levels[0], self._target, self._get, place) as back,
+            ReadBack(self._levels[0], self._target, self._opened, place) as back,
             ThreadPoolExecutor(_ENCODERS, thread_name_prefix="encode") as pool,
         ):
             writers = [
@@ -224,8 +225,8 @@ class _Writing:
             raise StoreError("store.read-back", message, place=place)
         return self._describe(source, expected)
 
-    def _get(self, key: str) -> bytes:
-        return self._recorded.get(f"{layout.array_path(self._plan.path, 0)}/{key}")
+    def _opened(self, key: str) -> AbstractContextManager[BinaryIO]:
+        return self._recorded.open(f"{layout.array_path(self._plan.path, 0)}/{key}")
 
     def _put(self, number: int, back: ReadBack) -> Callable[[str, Sequence[bytes]], None]:
         path = layout.array_path(self._plan.path, number)

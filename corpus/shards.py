@@ -1,4 +1,4 @@
-"""Which inner chunks a box of voxels lies in, and where they stand in a shard. Free of I/O.
+"""Which inner chunks a box of voxels lies in, and where they stand in a shard; free of stores.
 
 A shard is: the encoded inner chunks that are not all zero, in lexicographic (z, y, x) order, then an index of
 (offset, size) as little-endian unsigned 64-bit pairs, all ones for an absent chunk, then the index's CRC-32C.
@@ -8,9 +8,10 @@ Source: Zarr v3 sharding codec, https://zarr-specs.readthedocs.io/en/latest/v3/c
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Buffer, Iterator
 from itertools import product
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,14 +92,14 @@ def _chunks_per_shard(level: Level) -> Triple:
     return z, y, x
 
 
-def decoded_rows(data: bytes, level: Level, dtype: str) -> Iterator[Voxels]:
+def decoded_rows(file: BinaryIO, level: Level, dtype: str) -> Iterator[Voxels]:
     """Yield the rows of a shard, first slices first, each of the depth of an inner chunk.
 
-    Every checksum is compared, as not every zarr reader does.
+    Every checksum is compared, as not every zarr reader does. No more than the encoded chunks of one row are in memory.
 
     Parameters
     ----------
-    data
+    file
         The shard as it is stored.
     level, dtype
         Of the array.
@@ -115,16 +116,28 @@ def decoded_rows(data: bytes, level: Level, dtype: str) -> Iterator[Voxels]:
     """
     depth, cy, cx = level.chunk_zyx
     plane = level.shard_zyx[1:]
-    entries = read_index(data, level).reshape(level.shard_zyx[0] // depth, -1, 2)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - index_bytes(level)))
+    entries = read_index(file.read(), level).reshape(level.shard_zyx[0] // depth, -1, 2)
     row = np.empty((depth, *plane), dtype=np.dtype(dtype).newbyteorder("<"))
     chunk = np.empty(level.chunk_zyx, dtype=row.dtype)
-    held = memoryview(data)
     for line in entries.tolist():
-        for (y, x), (offset, size) in zip(product(range(0, plane[0], cy), range(0, plane[1], cx)), line, strict=True):
+        start, data = _stretch(file, line, size)
+        for (y, x), (offset, length) in zip(product(range(0, plane[0], cy), range(0, plane[1], cx)), line, strict=True):
             target = row[:, y : y + cy, x : x + cx]
             if offset == ABSENT:
                 target[...] = 0
             else:
-                decode(held[offset : offset + size], chunk)
+                decode(data[offset - start : offset - start + length], chunk)
                 target[...] = chunk
         yield row
+
+
+def _stretch(file: BinaryIO, line: list[list[int]], size: int) -> tuple[int, memoryview]:
+    # All chunks of a row at once: they stand side by side.
+    present = [(offset, offset + length) for offset, length in line if offset != ABSENT]
+    start, stop = min((start for start, _ in present), default=0), max((stop for _, stop in present), default=0)
+    if stop > size:
+        raise ValueError("the index points out of the shard")
+    file.seek(start)
+    return start, memoryview(file.read(stop - start))

@@ -7,6 +7,7 @@ object is atomic: a reader, or a run after a crash, sees the old object, the new
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +82,23 @@ class Store:
         with store_errors(self._place(key)):
             data: bytes = self.retrying(lambda: self._fs.cat_file(self._path(key)))
         return data
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """Open an object, a file as it lies on the disk: who needs little of it at a time holds little of it.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such object.
+        StoreError
+            The store failed; also while it is read.
+        """
+        if self.is_local:
+            with store_errors(self._place(key)), self._fs.open(self._path(key), "rb") as file:
+                yield file
+        else:
+            yield io.BytesIO(self.get(key))
 
     def retrying[T](self, call: Callable[[], T]) -> T:
         """Call again where object storage failed for a moment; a disk that fails does not get better by waiting."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from converter.readback import read_level
 from converter.shards import ShardWriter
 from converter.trial import Trial
+from corpus import codec
 from corpus.errors import StoreError
 from corpus.geometry import Grid
 from corpus.models import Level
@@ -62,3 +63,16 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"store\.read-back") as caught:
         read_level(store, "a", level, "uint8")
     assert caught.value.place == "a/c/1/0/0"
+
+
+@pytest.mark.parametrize("entry", [(0, 2**40), (2**62, 9), (2**63, 2**63)])
+def test_an_index_that_points_out_of_its_shard_is_refused_before_memory_is_spent(
+    tmp_path: Path, entry: tuple[int, int]
+) -> None:
+    level = Level((1, 1, 1), Grid.of((4, 4, 4), np.eye(4)), (2, 4, 4), (4, 4, 4))
+    store = Store(str(tmp_path))
+    stored(store, np.ones((4, 4, 4), "u1"), level)
+    index = np.array([entry, (0, 20)], "<u8").tobytes()
+    store.put("a/c/0/0/0", store.get("a/c/0/0/0")[: -len(index) - 4] + codec.checksummed(index))
+    with pytest.raises(StoreError, match="points out of the shard"):
+        read_level(store, "a", level, "uint8")

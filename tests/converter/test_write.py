@@ -6,8 +6,9 @@ import gzip
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import nibabel as nib
@@ -557,8 +558,8 @@ def test_sound_bytes_of_other_voxels_are_noticed(plan: Plan, mirror: Store, nift
     image = written(plan("ct", {"ct": nifti(HU + 1)}), other)
 
     class Mixed(Store):
-        def get(self, key: str) -> bytes:
-            return other.get(key) if "/c/" in key else super().get(key)
+        def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+            return other.open(key) if "/c/" in key else super().open(key)
 
     with pytest.raises(StoreError, match=image.array_sha256) as caught:
         write_volume(plan("ct", {"ct": nifti(HU)}), Mixed(mirror.url))

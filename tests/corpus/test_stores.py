@@ -49,6 +49,9 @@ class TestObjects:
         store.put("empty", b"")
         assert store.get("a/b/c.bin") == content
         assert store.get("empty") == b""
+        with store.open("a/b/c.bin") as file:
+            assert file.read() == content
+            assert (file.seek(-7, 2), file.read()) == (len(content) - 7, content[-7:])
 
     def test_a_second_put_replaces_all_of_the_first(self, store: Store) -> None:
         store.put("a", b"a long one")
@@ -70,6 +73,9 @@ class TestObjects:
         with pytest.raises(NotFoundError) as caught:
             store.get(key)
         assert caught.value.code == "not-found.key"
+        assert caught.value.place == f"{store.url}/{key}"
+        with pytest.raises(NotFoundError) as caught, store.open(key):
+            pass
         assert caught.value.place == f"{store.url}/{key}"
 
     def test_many_are_got_without_the_missing_ones(self, store: Store) -> None:
