@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import http.client
 import ssl
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Final, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from corpus.errors import NotFoundError, SettingsError, StoreError
 
 _MOST_REDIRECTS: Final = 3
+_PATIENCE: Final = 3
+"""Questions in a row without an answer in time, after which no other is asked."""
+GIVEN_UP: Final = f"the last {_PATIENCE} questions got no answer in time"
 
 
 class Answer(NamedTuple):
@@ -42,6 +47,9 @@ class Server:
         How long it may say nothing.
     headers
         Sent with every question.
+    deadline_s
+        How long one answer may take in all, redirects included; a server that sends a byte now and then is never
+        silent for `timeout_s`.
 
     Raises
     ------
@@ -49,13 +57,22 @@ class Server:
         It is no URL of a web server.
     """
 
-    def __init__(self, url: str, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, headers: Mapping[str, str] | None = None, *, deadline_s: float = 120.0
+    ) -> None:
         if _origin(url) is None:
             message = "not the URL of a web server"
             raise SettingsError("settings.url", message, place=url, hint="Give http://... or https://...")
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
+        self._deadline_s = deadline_s
         self._headers = dict(headers or {})
+        self._unanswered = 0
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether so many questions in a row got no answer in time that no other is asked."""
+        return self._unanswered >= _PATIENCE
 
     def ask(self, method: str, key: str, **headers: str) -> Answer:
         """Ask for a key, and return the answer whatever its status; redirects are followed, as readers do.
@@ -74,9 +91,37 @@ class Server:
         Raises
         ------
         StoreError
-            There was no answer, or not all of it.
+            There was no answer, or not all of it, or not in time; or it was not asked (`has_given_up`).
         """
         url = f"{self.url}/{quote(key)}"
+        if self.has_given_up:
+            raise StoreError("store.timeout", f"not asked: {GIVEN_UP}", place=url)
+        try:
+            answer = self._in_time(method, url, headers)
+        except StoreError as error:
+            self._unanswered = self._unanswered + 1 if error.code == "store.timeout" else 0
+            raise
+        self._unanswered = 0
+        return answer
+
+    def _in_time(self, method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        # Names, connections, TLS and answers each wait in their own way; a thread that is left behind bounds them all.
+        told: Future[Answer] = Future()
+
+        def ask() -> None:
+            try:
+                told.set_result(self._follow(method, url, headers))
+            except Exception as error:  # noqa: BLE001  # any, since it is raised again where it is waited for
+                told.set_exception(error)
+
+        threading.Thread(target=ask, name="asking", daemon=True).start()
+        try:
+            return told.result(self._deadline_s)
+        except TimeoutError as error:
+            message = f"the answer was not complete after {self._deadline_s:g} s"
+            raise StoreError("store.timeout", message, place=url) from error
+
+    def _follow(self, method: str, url: str, headers: Mapping[str, str]) -> Answer:
         sent = {**self._headers, **{name.replace("_", "-"): text for name, text in headers.items()}}
         for _ in range(_MOST_REDIRECTS):
             answer = self._once(method, url, sent)
@@ -109,7 +154,7 @@ class Server:
                 body = response.read()
                 return Answer(response.status, {name.lower(): text for name, text in response.getheaders()}, body)
         except TimeoutError as error:
-            raise StoreError("store.timeout", f"no answer in {self._timeout_s:.0f} s", place=url) from error
+            raise StoreError("store.timeout", f"no answer in {self._timeout_s:g} s", place=url) from error
         except (OSError, http.client.HTTPException) as error:
             raise StoreError("store.unreachable", f"{type(error).__name__}: {error}", place=url) from error
         finally:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
-from converter.asking import Server
+from converter.asking import GIVEN_UP, Server
 from converter.probes import PROBES, Advice, Probe, Site, asked
 from corpus import layout
 from corpus.catalog import Catalog, read_catalog
@@ -133,16 +133,16 @@ def diagnose(server: Server, listen: Listener, *, everything: bool = False) -> D
     sample = list(catalog.subjects)
     if not everything:
         sample = sample[:: max(1, -(-len(sample) // _SAMPLE))]
-    faults = {subject: _disagreements(server, catalog, prefix, subject) for subject in sample}
-    wrong = [f"{subject}: {fault}" for subject, found in faults.items() for fault in found or ()]
+    looked_at, wrong = _compare(server, catalog, prefix, sample)
     note(_failed(_AGREE, "; ".join(wrong)) if wrong else Check(_AGREE.name, "pass"))
-    looked_at = sum(found is not None for found in faults.values())
     return Diagnosis(server.url, _STORES[prefix], len(catalog.subjects), looked_at, tuple(checks))
 
 
 def _asked(probe: Probe, site: Site | None) -> Check:
     if site is None:
         return Check(probe.name, "skip", "no chunk of a listed subject can be read")
+    if site.server.has_given_up:
+        return Check(probe.name, "skip", GIVEN_UP)
     wrong = asked(probe, site)
     return _failed(probe, wrong) if wrong else Check(probe.name, "pass")
 
@@ -178,12 +178,26 @@ def _site(server: Server, catalog: Catalog) -> tuple[str, Site | None, str]:
     return prefix, None, seen
 
 
+def _compare(server: Server, catalog: Catalog, prefix: str, subjects: Sequence[str]) -> tuple[int, list[str]]:
+    """Return how many subjects' stores were compared with the tables, and what is wrong."""
+    looked_at, wrong = 0, []
+    for number, subject in enumerate(subjects):
+        if server.has_given_up:
+            wrong.append(f"{len(subjects) - number} of {len(subjects)} subjects not asked for: {GIVEN_UP}")
+            break
+        try:
+            found = _disagreements(server, catalog, prefix, subject)
+        except VoxshelfError as error:
+            wrong.append(f"{subject}: {error}")
+            continue
+        looked_at += found is not None
+        wrong += [f"{subject}: {fault}" for fault in found or ()]
+    return looked_at, wrong
+
+
 def _disagreements(server: Server, catalog: Catalog, prefix: str, subject: str) -> list[str] | None:
     """Return where a subject's store says something else than the tables; None where it is not for everybody."""
-    try:
-        answer = server.ask("GET", f"{prefix}{subject}{layout.STORE_SUFFIX}/{DOCUMENT}")
-    except VoxshelfError as error:
-        return [str(error)]
+    answer = server.ask("GET", f"{prefix}{subject}{layout.STORE_SUFFIX}/{DOCUMENT}")
     if answer.status in _REFUSED and _STORES[prefix] == _SERVICE:
         return None
     if answer.status != 200:

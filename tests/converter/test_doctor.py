@@ -5,19 +5,26 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from converter.asking import Answer, Server
+from converter.copying import copy_mirror
+from converter.copyplan import CopySettings
 from converter.doctor import Check, Diagnosis, diagnose
 from converter.probes import PROBES
 from corpus.errors import SettingsError
+from corpus.stores import Store
+from tests.conftest import free_port, running
 
 type Spoil = Callable[[BaseHTTPRequestHandler, Callable[[], Answer]], Answer | None]
 """Makes an answer out of what the service would answer, which is asked only when it is called; None for no answer."""
@@ -67,10 +74,10 @@ def broken(served: str, spoil: Spoil) -> Iterator[str]:
         server.server_close()
 
 
-def found(url: str, timeout_s: float = 30, **options: Any) -> tuple[Diagnosis, dict[str, str]]:
+def found(url: str, timeout_s: float = 30, deadline_s: float = 120, **options: Any) -> tuple[Diagnosis, dict[str, str]]:
     """The diagnosis, and what was seen by the name of what failed."""
     noted: list[Check] = []
-    diagnosis = diagnose(Server(url, timeout_s), noted.append, **options)
+    diagnosis = diagnose(Server(url, timeout_s, deadline_s=deadline_s), noted.append, **options)
     assert tuple(noted) == diagnosis.checks
     return diagnosis, {check.name: check.seen for check in noted if check.status == "fail"}
 
@@ -260,6 +267,99 @@ def test_a_host_that_says_nothing_is_named_and_not_waited_for(served: str) -> No
     assert "no answer" in wrong["tables"]
     # Nothing else can be asked, and none of it is called right.
     assert {check.status for check in diagnosis.checks[1:]} == {"skip"}
+
+
+def test_a_host_that_drips_is_named_and_not_waited_for(served: str) -> None:
+    ended = threading.Event()
+
+    def dripping(handler: BaseHTTPRequestHandler, ask: Callable[[], Answer]) -> Answer | None:
+        if not is_chunk(handler):
+            return ask()
+        handler.send_response_only(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        with suppress(OSError):
+            while not ended.wait(0.1):
+                handler.wfile.write(b".")
+        return None
+
+    with broken(served, dripping) as url:
+        diagnosis, wrong = found(url, deadline_s=2)
+        ended.set()
+    assert set(wrong) == {"chunks", "stores"}
+    assert "the last 3 questions got no answer in time" in wrong["chunks"]
+    assert "4 of 4 subjects not asked for" in wrong["stores"]
+    assert diagnosis.looked_at == 0
+
+
+def test_one_slow_answer_is_told_with_its_deadline(served: str) -> None:
+    ended = threading.Event()
+
+    def slow_head(handler: BaseHTTPRequestHandler, ask: Callable[[], Answer]) -> Answer | None:
+        if handler.command != "HEAD" or not is_chunk(handler):
+            return ask()
+        with suppress(OSError):
+            while not ended.wait(0.1):
+                handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+    with broken(served, slow_head) as url:
+        diagnosis, wrong = found(url, deadline_s=2)
+        ended.set()
+    assert set(wrong) == {"head", "content-type"}
+    assert "the answer was not complete after 2 s" in wrong["head"]
+    assert diagnosis.looked_at == 4, "what follows is asked all the same"
+
+
+def test_a_host_that_freezes_midway_is_given_up_and_says_how_many_were_not_asked(served: str) -> None:
+    midway, thawed = threading.Event(), threading.Event()
+
+    def freezing(handler: BaseHTTPRequestHandler, ask: Callable[[], Answer]) -> Answer | None:
+        if "/.voxshelf/" in handler.path:
+            midway.set()  # the last probe; what comes then are the subjects
+        if midway.is_set() and handler.path.startswith("/zarr/"):
+            thawed.wait(60)
+            return None
+        return ask()
+
+    with broken(served, freezing) as url:
+        diagnosis, wrong = found(url, timeout_s=2, everything=True)
+        thawed.set()
+    assert set(wrong) == {"stores"}
+    assert wrong["stores"].count("no answer in 2 s") == 3
+    assert "1 of 4 subjects not asked for: the last 3 questions got no answer in time" in wrong["stores"]
+    assert diagnosis.looked_at == 0
+
+
+@pytest.fixture(scope="module")
+def copy(phantom_mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain folder with what anybody may read of the mirror."""
+    folder = tmp_path_factory.mktemp("copy")
+    copy_mirror(Store(str(phantom_mirror)), Store(str(folder)), CopySettings(), lambda _: None)
+    return folder
+
+
+STATIC = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--protocol", "HTTP/1.1"]
+
+
+def test_a_folder_on_a_server_without_ranges_is_named_for_that(copy: Path, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with running([*STATIC, "--directory", str(copy), str(port)], f"{url}/mirror.json", tmp_path / "log"):
+        diagnosis, wrong = found(url, everything=True)
+    assert (diagnosis.host, diagnosis.subjects, diagnosis.looked_at) == ("a bucket or folder", 4, 4)
+    unset = {"etag", "cors", "cors-preflight", "cache-chunks", "cache-documents"}
+    assert set(wrong) == {"range", "suffix-range", "range-behind-the-end", *unset}
+    assert all("status 200" in wrong[name] for name in ("range", "suffix-range"))
+
+
+@pytest.mark.skipif(shutil.which("nginx", path="/usr/sbin:/usr/bin") is None, reason="there is no nginx")
+def test_a_folder_on_nginx_lacks_nothing_but_the_time_for_chunks(copy: Path, tmp_path: Path) -> None:
+    port, script = free_port(), Path(__file__).parents[1] / "conformance/peers/nginx.py"
+    url = f"http://127.0.0.1:{port}"
+    with running([sys.executable, str(script), str(copy), str(port)], f"{url}/mirror.json", tmp_path / "log"):
+        _, wrong = found(url, everything=True)
+    assert wrong == {"cache-chunks": "Cache-Control of a chunk is 'public, max-age=3600, no-transform'"}
 
 
 def test_tables_that_are_not_the_committed_ones_are_named(served: str) -> None:

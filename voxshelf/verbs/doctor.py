@@ -28,12 +28,21 @@ _SIGNS: Final = {"pass": "[green]ok[/]", "fail": "[red]FAIL[/]", "skip": "[yello
     metavar="SECONDS",
     help="How long the host may say nothing.",
 )
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0.1),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long one answer may take in all; raise it for large tables on a slow line.",
+)
 @options.as_json
-def command(url: str, *, everything: bool, token: str | None, timeout: float, as_json: bool) -> None:
+def command(url: str, *, everything: bool, token: str | None, timeout: float, deadline: float, as_json: bool) -> None:
     """Ask the mirror hosted at URL what its readers will ask.
 
     URL is where mirror.json is: a public bucket, a folder on a web server, or `voxshelf serve`. Nothing is written, and
-    nothing but HTTP is used. Each fault is told with whom it hurts, and what mends it.
+    nothing but HTTP is used. Each fault is told with whom it hurts, and what mends it. After three
+    questions in a row without an answer in time no other is asked, and what was left out is told.
 
     \b
     Examples:
@@ -44,7 +53,8 @@ def command(url: str, *, everything: bool, token: str | None, timeout: float, as
     Exit status: 0 all is right, 1 something is wrong and is listed.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    found = diagnose(Server(url, timeout, headers), print_json if as_json else _say, everything=everything)
+    server = Server(url, timeout, headers, deadline_s=deadline)
+    found = diagnose(server, print_json if as_json else _say, everything=everything)
     if as_json:
         print_json({"type": "result", **msgspec.to_builtins(found)})
     else:
