@@ -32,8 +32,13 @@ _TEMPORARY: Final = f"{PRIVATE}/growing"
 _AT_ONCE: Final = 16
 """Requests under way at once where many small objects are read."""
 
-_S3: Final = {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
-"""s3fs and `corpus.retries` try again; botocore below them would multiply their times."""
+_S3: Final = {"config_kwargs": {"retries": {"total_max_attempts": 1}}, "use_listings_cache": False}
+"""s3fs and `corpus.retries` try again; botocore below them would multiply their times. A listing that s3fs remembers
+hides what others have written since: an object that is there would be missing, which readers take for zeros.
+"""
+
+_ONE_REQUEST: Final = {"max_concurrency": 1}
+"""Otherwise s3fs asks for the size before it asks for the bytes, of every object."""
 
 
 class Readable(Protocol):
@@ -80,7 +85,8 @@ class Store:
             The store failed.
         """
         with store_errors(self._place(key)):
-            data: bytes = self.retrying(lambda: self._fs.cat_file(self._path(key)))
+            how = _ONE_REQUEST if self._is_s3 else {}
+            data: bytes = self.retrying(lambda: self._fs.cat_file(self._path(key), **how))
         return data
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""A publication that is killed again and again, while somebody reads the copy."""
+"""A publication that is killed again and again, on a disk and from bucket to bucket, while somebody reads the copy."""
 
 from __future__ import annotations
 
@@ -64,6 +64,17 @@ def version_on_disk(folder: Path) -> Version:
         except FileNotFoundError:
             return None
         return told.st_ino, told.st_mtime_ns
+
+    return version
+
+
+def version_in_bucket(store: Store, log: Path) -> Version:
+    """By what a doomed process is about to write, since S3 tells the time in seconds."""
+
+    def version(key: str) -> object:
+        writes = log.read_text().split("\n").count(key) if log.exists() else 0
+        data = store.get_many([key]).get(key)
+        return None if data is None else (data, writes)
 
     return version
 
@@ -210,6 +221,25 @@ def test_a_publication_that_is_killed_twenty_times(plain: Path, tmp_path: Path) 
     assert_nothing_was_wrong(watcher)
     publish(plain, tmp_path / "undisturbed")
     assert contents(copy) == contents(Store(str(tmp_path / "undisturbed")))
+
+
+def test_a_publication_from_bucket_to_bucket_that_is_killed_twenty_times(
+    plain: Path, s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    source, copy = Store("s3://voxshelf/killed/from"), Store("s3://voxshelf/killed/to")
+    copy_mirror(Store(str(plain)), source, CopySettings(), lambda _: None)
+    publish(source.url, copy.url)
+    log = tmp_path / "log"
+    with Watcher(source, copy, version_in_bucket(copy, log), opens_every=5, pause_s=0.05) as watcher:
+        kill_again_and_again(source.url, copy, log, 20, watcher)
+        if not watcher.faults:
+            publish(source.url, copy.url)
+    assert_nothing_was_wrong(watcher)
+    undisturbed = Store("s3://voxshelf/killed/undisturbed")
+    publish(source.url, undisturbed.url)
+    assert contents(copy) == contents(undisturbed)
 
 
 def assert_nothing_was_wrong(watcher: Watcher) -> None:
