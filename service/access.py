@@ -52,6 +52,9 @@ class Visitor(msgspec.Struct, frozen=True):
         return cls(ids, token.strip() or None if scheme.lower() == "bearer" else None)
 
 
+_ANYBODY: Final = Visitor()
+
+
 class Grant(msgspec.Struct, frozen=True):
     """Leave to read one subject, and what has to go with its data.
 
@@ -126,6 +129,16 @@ class Access:
     def rule(self, license_: License) -> Rule:
         """Return the rule of a licence: the operator's, or ``open``, or ``deny`` where the licence is unknown."""
         return self._rules.get(license_.id, Rule.OPEN if license_.is_known else Rule.DENY)
+
+    def grant_to_anybody(self, row: Row) -> Grant:
+        """Return leave to read what is open, whatever a request says.
+
+        Raises
+        ------
+        RequestError
+            It is not open.
+        """
+        return self.grant(row, _ANYBODY)
 
     def grant(self, row: Row, visitor: Visitor) -> Grant:
         """Return leave to read the data of a subject.

@@ -108,10 +108,24 @@ async def answer_object(request: Request, upstream: Upstream, key: str, headers:
     opened, ranged = await _opened(upstream, key, wanted, asked.get("if-range"), body=body)
     if not _is_same(asked.get("if-match"), opened.etag, missing=True):
         raise RequestError("request.precondition", "the object has other bytes by now", place=key)
-    about = {**_about(opened), **headers, "Content-Length": str(opened.stop - opened.start)}
+    about = {**headers_of(opened, ranged=ranged), **headers}
+    return ObjectAnswer(206 if ranged else 200, about, opened.content if body else b"")
+
+
+def headers_of(opened: Opened, *, ranged: bool) -> dict[str, str]:
+    """Return what an answer with the bytes of an object says about them.
+
+    Parameters
+    ----------
+    opened
+        The object.
+    ranged
+        Whether the answer is a part of it, because a part was asked for.
+    """
+    about = {**_about(opened), "Content-Length": str(opened.stop - opened.start)}
     if ranged:
         about["Content-Range"] = f"bytes {opened.start}-{opened.stop - 1}/{opened.size}"
-    return ObjectAnswer(206 if ranged else 200, about, opened.content if body else b"")
+    return about
 
 
 async def _opened(

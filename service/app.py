@@ -73,9 +73,10 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.add_exception_handler(Exception, errors.on_bug)
     # Around the framework's own layers, and not among them, since raw keys need none of those.
     metrics: Metrics = app.state.metrics
-    limited = Limits(zarr.RawKeys(app.build_middleware_stack()), settings, metrics)
+    app.state.limits = Limits(zarr.RawKeys(app.build_middleware_stack()), settings, metrics)
     # The outermost observes refusals and preflights too.
-    app.middleware_stack = Observed(CrossOrigin(limited), metrics, log=settings.access_log)
+    app.state.observed = Observed(CrossOrigin(app.state.limits), metrics, log=settings.access_log)
+    app.middleware_stack = app.state.observed
     return app
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import Request
@@ -14,8 +14,6 @@ from service.reader import Reader
 from service.search import Index
 from service.settings import Rule
 from service.upstream import Upstream
-
-_ANYBODY: Final = Visitor()
 
 
 async def catalog_of(request: Request) -> Catalog:
@@ -42,7 +40,7 @@ def granted(request: Request, catalog: Catalog, subject: str) -> Grant:
     """
     access, row = access_of(request), catalog.subject(subject)
     if access.rule(license_of_row(row)) is Rule.OPEN:
-        return access.grant(row, _ANYBODY)  # whatever the request says
+        return access.grant_to_anybody(row)  # whatever the request says
     return access.grant(row, Visitor.of(request.headers, request.query_params.getlist(ACKNOWLEDGE_PARAMETER)))
 
 

@@ -93,6 +93,16 @@ class Folder:
         with found.file:
             return found.opened(_read(found, found.start, found.stop) if body else b"")
 
+    def at_hand(self, key: str, wanted: ByteRange | None) -> Opened | None:
+        """Open a file without waiting, and read it; None where that takes a thread.
+
+        Raises
+        ------
+        NotFoundError, RequestError, StoreError
+            As `open` does.
+        """
+        return self._at_hand(key, wanted, body=True) if self._is_disk else None
+
     def _at_hand(self, key: str, wanted: ByteRange | None, *, body: bool) -> Opened | None:
         """Open a file without waiting; None where its bytes are many, or not in memory, or it is no file."""
         try:

@@ -74,7 +74,7 @@ class Limits:
         if scope["type"] != "http" or scope["path"] in OPERATION:
             await self._app(scope, receive, send)
             return
-        client = self._client(scope)
+        client = self._client(scope["client"][0] if scope.get("client") else "")
         client.requests += 1
         try:
             if not await self._admitted(client):
@@ -102,8 +102,17 @@ class Limits:
         finally:
             self._under_way -= 1
 
-    def _client(self, scope: Scope) -> _Client:
-        name = _network(scope["client"][0]) if scope.get("client") else ""
+    def have_room(self, address: str) -> bool:
+        """Whether a request of a client would be let through without waiting."""
+        client = self._client(address)
+        return not (client.slots.locked() or self._lack_s(client) or self._under_way >= self._settings.most_requests)
+
+    def count(self, address: str, sent: int) -> None:
+        """Count bytes that were sent to a client at once."""
+        self._client(address).allowance_bytes -= sent
+
+    def _client(self, address: str) -> _Client:
+        name = _network(address)
         client = self._clients.get(name)
         if client is None:
             self._forget()

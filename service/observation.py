@@ -97,14 +97,40 @@ class Observed:
                 await answer(scope, receive, counting)
         finally:
             self._metrics.in_flight.dec()
-            seconds = time.perf_counter() - started
-            self._metrics.answered(_route_of(scope), scope["method"], status, sent, seconds)
-            if self._lines is not None:
-                client = scope["client"][0] if scope.get("client") else ""
-                request = (client, scope["method"], scope["path"][:_LONGEST_PATH])
-                self._lines.add(
-                    _Line(datetime.now(UTC), name.decode(), *request, status, sent, complete, round(seconds * 1000, 2))
-                )
+            client = scope["client"][0] if scope.get("client") else ""
+            request = (client, scope["method"], scope["path"])
+            self.note(_route_of(scope), request, (status, sent, complete), name, started)
+
+    def note(
+        self, route: str, request: tuple[str, str, str], answer: tuple[int, int, bool], name: bytes, started: float
+    ) -> None:
+        """Count and log a request that has been answered.
+
+        Parameters
+        ----------
+        route
+            The pattern of its path.
+        request
+            Address of who asked, method, and path.
+        answer
+            Status, bytes of the body that were sent, and whether that was all of it.
+        name
+            Its id.
+        started
+            When it began, by `time.perf_counter`.
+        """
+        seconds = time.perf_counter() - started
+        client, method, path = request
+        status, sent, complete = answer
+        self._metrics.answered(route, method, status, sent, seconds)
+        if self._lines is not None:
+            what = (client, method, path[:_LONGEST_PATH], status, sent, complete, round(seconds * 1000, 2))
+            self._lines.add(_Line(datetime.now(UTC), name.decode(), *what))
+
+    @staticmethod
+    def next_id() -> bytes:
+        """Return the id of a request that brought none."""
+        return b"%s-%x" % (_PROCESS, next(_numbers))
 
 
 class _Lines:
@@ -130,7 +156,7 @@ def _id_of(scope: Scope) -> bytes:
     for header, value in scope["headers"]:
         if header == b"x-request-id" and _ID.fullmatch(value):
             return bytes(value)
-    return b"%s-%x" % (_PROCESS, next(_numbers))
+    return Observed.next_id()
 
 
 def _route_of(scope: Scope) -> str:

@@ -149,6 +149,11 @@ class Reader:
             raise StoreError("store.timeout", "the tables of the mirror could not be read in time")
         return held
 
+    def settled(self) -> Catalog | None:
+        """Return the tables at hand if they are fresh and everybody has been told of them."""
+        catalog = self.known()
+        return catalog if catalog is self._announced else None
+
     def known(self) -> Catalog | None:
         """Return the tables at hand if they are fresh, without touching the store."""
         fresh = time.monotonic() - self._looked_s <= self._ttl_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -19,9 +20,11 @@ from service.reader import readable_key
 from service.settings import ServiceSettings
 from service.upstream import Method, Upstream
 
-_PREFIX = "/zarr/"
+PREFIX: Final = "/zarr/"
+KEYS_ROUTE: Final = PREFIX + "{store}/{key}"
+"""How counters name it."""
 _METHODS = ("GET", "HEAD")
-_IMMUTABLE = "public, max-age=31536000, immutable, no-transform"
+IMMUTABLE: Final = "public, max-age=31536000, immutable, no-transform"
 # A subject's documents change when a volume that was missing is added; its chunks never do.
 _REVALIDATE = "no-cache, no-transform"
 _ENCODED = (b"%2f", b"%5c", b"%00")
@@ -79,7 +82,7 @@ async def _require_store(upstream: Upstream, subject: str) -> None:
 def _headers(key: str, grant: Grant) -> dict[str, str]:
     document = key.endswith("/zarr.json")
     return {
-        **grant.headers(_REVALIDATE if document else _IMMUTABLE),
+        **grant.headers(_REVALIDATE if document else IMMUTABLE),
         "Content-Type": "application/json" if document else "application/octet-stream",
     }
 
@@ -99,7 +102,7 @@ class RawKeys:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         path: str = scope["path"] if scope["type"] == "http" and scope["method"] in _METHODS else ""
-        store, slash, key = path[len(_PREFIX) :].partition("/") if path.startswith(_PREFIX) else ("", "", "")
+        store, slash, key = path[len(PREFIX) :].partition("/") if path.startswith(PREFIX) else ("", "", "")
         if not (store and slash):
             await self._app(scope, receive, send)
             return
@@ -115,4 +118,4 @@ async def _read_routed(request: Request) -> Response:
 
 
 # For what the shortcut does not take: other methods, which the framework refuses.
-routes = [Route(_PREFIX + "{store}/{key:path}", _read_routed, methods=_METHODS)]
+routes = [Route(PREFIX + "{store}/{key:path}", _read_routed, methods=_METHODS)]

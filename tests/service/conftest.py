@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.settings import ServiceSettings
+from service.shortcut import protocol_of
 from tests.conftest import BIN, free_port, wait_until_healthy
 
 
@@ -107,7 +108,7 @@ def serving_app() -> ServingApp:
     def start(app: FastAPI) -> Iterator[str]:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
-            server = uvicorn.Server(uvicorn.Config(app, log_level="info"))
+            server = uvicorn.Server(uvicorn.Config(app, http=protocol_of(app), log_level="info"))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
             thread.start()
             while not server.started:

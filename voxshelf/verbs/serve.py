@@ -15,6 +15,7 @@ from corpus.stores import Store
 from service.app import create_app
 from service.observation import ACCESS_LOG
 from service.settings import ServiceSettings, read_settings
+from service.shortcut import protocol_of
 
 _LOG: Final[dict[str, Any]] = {
     "version": 1,
@@ -72,8 +73,10 @@ def _warn_of_nothing(store: Store) -> None:
 
 
 def _configuration(settings: ServiceSettings) -> uvicorn.Config:
+    app = create_app(settings)
     return uvicorn.Config(
-        create_app(settings),
+        app,
+        http=protocol_of(app),
         log_config=_LOG,
         log_level="warning",
         access_log=False,  # ours says more, and no query
