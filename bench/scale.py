@@ -40,7 +40,7 @@ def waiting(convert: list[str], folder: Path, workers: int) -> None:
         with subprocess.Popen(command, stdout=null, stderr=null) as process:
             while process.poll() is None:
                 looks.append(client.run_on_scheduler(jobs_of_workers))
-                time.sleep(_LOOK_S)
+                time.sleep(_LOOK_S)  # between two looks: asking all the time would take the scheduler from its work
         if process.returncode:
             raise SystemExit(f"convert ended with status {process.returncode}")
     busy = [number for number, jobs in enumerate(looks) if any(jobs)]

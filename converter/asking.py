@@ -12,6 +12,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from corpus.errors import NotFoundError, SettingsError, StoreError
 
+_MOST_BYTES: Final = 2**27
 _MOST_REDIRECTS: Final = 3
 _PATIENCE: Final = 3
 """Questions in a row without an answer in time, after which no other is asked."""
@@ -150,8 +151,11 @@ class Server:
                 connection.putheader(name, text)
             connection.endheaders()
             with connection.getresponse() as response:
-                # Not read(n), which takes a body that was cut for a whole one.
-                body = response.read()
+                body = response.read(_MOST_BYTES + 1)
+                if len(body) > _MOST_BYTES:
+                    raise StoreError("store.unreachable", f"the answer has more than {_MOST_BYTES} bytes", place=url)
+                if response.length:  # read(n) takes a body that was cut for a whole one
+                    raise http.client.IncompleteRead(body, response.length)
                 return Answer(response.status, {name.lower(): text for name, text in response.getheaders()}, body)
         except TimeoutError as error:
             raise StoreError("store.timeout", f"no answer in {self._timeout_s:g} s", place=url) from error

@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from converter.source import VolumeStream
     from corpus.labels import Family
 
-_ENCODERS: Final = {1: 1, 2: 1}
-"""Threads by the bytes of a voxel, 2 where nothing is said: one keeps up with the stream of small voxels, and a second
-would only take turns with it.
-"""
 _MOST_SLICES: Final = 2 ** (chunking.MOST_LEVELS - 1)
 """Of a slab: four of them are in memory, and what is made of one should stay in the processor's cache."""
 
@@ -210,7 +206,8 @@ class _Writing:
 
     def run(self) -> tuple[StoredImage, tuple[Finding, ...]]:
         place = f"{layout.store_key(self._plan.subject)}/{self._plan.path}"
-        encoders = _ENCODERS.get(np.dtype(self._target).itemsize, 2)
+        # One keeps up with the stream of small voxels, and a second would only take turns with it.
+        encoders = 1 if np.dtype(self._target).itemsize <= 2 else 2
         with (
             ReadBack(self._levels[0], self._target, self._opened, place) as back,
             ThreadPoolExecutor(encoders, thread_name_prefix="encode") as pool,

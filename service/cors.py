@@ -22,7 +22,7 @@ HEADERS: Final = {
     f"X-Voxshelf-Units, {ATTRIBUTION_HEADER}",
     "X-Content-Type-Options": "nosniff",
 }
-RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_RAW: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, If-Match, If-Modified-Since, If-None-Match, If-Range, Range, "
@@ -52,7 +52,7 @@ class CrossOrigin:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *RAW_HEADERS]
+                message["headers"] = [*message["headers"], *_RAW]
             await send(message)
 
         if scope["method"] == "OPTIONS":

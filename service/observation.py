@@ -29,6 +29,8 @@ _numbers: Final = itertools.count(1)
 _LOG_EVERY_S: Final = 0.1
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LONGEST_PATH: Final = 600
+KEYS_ROUTE: Final = "/zarr/{store}/{key}"
+"""How counters name the keys of stores."""
 _log = logging.getLogger(__name__)
 _access = logging.getLogger(ACCESS_LOG)
 
@@ -162,5 +164,5 @@ def _id_of(scope: Scope) -> bytes:
 def _route_of(scope: Scope) -> str:
     """Return the route's pattern: a label per path would be one per subject and chunk."""
     if scope["path"].startswith("/zarr/"):
-        return "/zarr/{store}/{key}"
+        return KEYS_ROUTE
     return getattr(scope.get("route"), "path", "none")

@@ -1,4 +1,4 @@
-"""A shortcut for what most requests are: a small range of a chunk that the system has in memory.
+"""A shortcut for what most requests are: a small range of an object that the system has in memory.
 
 The server hands such a request over before it becomes one of ASGI's. All that a request may need to be decided on, and
 everything that is unusual about it, goes the usual way; so nothing here refuses anything, and no answer here differs
@@ -22,19 +22,19 @@ from corpus.catalog import Catalog
 from corpus.errors import VoxshelfError
 from service.access import Access, license_of_row
 from service.answers import headers_of
-from service.cors import RAW_HEADERS
+from service.cors import HEADERS
 from service.folder import Folder
 from service.limits import Limits
-from service.observation import Observed
+from service.observation import KEYS_ROUTE, Observed
 from service.ranges import parse_range
 from service.reader import Reader, readable_key
-from service.routes.zarr import IMMUTABLE, KEYS_ROUTE, PREFIX
+from service.routes.zarr import PREFIX, headers_of_key
 from service.settings import Rule, ServiceSettings
 
 _USUAL: Final = frozenset({b"host", b"user-agent", b"accept", b"accept-encoding", b"connection"})
 """Request headers that change nothing once the connection stays, and ``Range``; others take the usual way."""
 _PLAIN: Final = re.compile(rb"%s[A-Za-z0-9._/-]+" % PREFIX.encode())
-_MOST_CHUNKS: Final = 10_000
+_MOST_KEYS: Final = 10_000
 """Whose headers are remembered; more than a few subjects have."""
 
 
@@ -46,14 +46,14 @@ class Answer(msgspec.Struct, frozen=True):
     body: memoryview
 
 
-class _Chunk(msgspec.Struct, frozen=True):
-    """What does not change about a chunk while the same tables are in use.
+class _Key(msgspec.Struct, frozen=True):
+    """What does not change about an object while the same tables are in use.
 
-    Its path here, its key in the mirror, and the lines of headers that all chunks of its subject have.
+    Its path here, its key in the mirror, and the lines of headers that do not follow from its bytes.
     """
 
     path: str
-    key: str
+    stored: str
     head: bytes
 
 
@@ -73,7 +73,7 @@ class Shortcut:
         self._observed: Observed = state.observed
         self._folder: Folder = state.upstream
         self._catalog: Catalog | None = None
-        self._chunks: dict[bytes, _Chunk] = {}
+        self._keys: dict[bytes, _Key] = {}
 
     def answer(self, client: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> Answer | None:
         """Return the answer to a GET request, counted and logged; None where it takes the usual way.
@@ -94,10 +94,10 @@ class Shortcut:
                 return None
         wanted = parse_range(asked.decode("latin-1")) if asked else None
         try:
-            chunk = self._chunk(url)
-            if chunk is None or not self._limits.have_room(client):
+            key = self._key(url)
+            if key is None or not self._limits.have_room(client):
                 return None
-            opened = self._folder.at_hand(chunk.key, wanted)
+            opened = self._folder.at_hand(key.stored, wanted)
         except VoxshelfError:
             return None  # the usual way says it
         if opened is None or not isinstance(opened.content, memoryview):
@@ -105,34 +105,34 @@ class Shortcut:
         size, name = len(opened.content), self._observed.next_id()
         status = 200 if wanted is None else 206
         about = _lines(headers_of(opened, ranged=wanted is not None))
-        head = b"%s%s%s\r\n\r\n" % (about, chunk.head, name)
+        head = b"%s%sx-request-id: %s\r\n\r\n" % (about, key.head, name)
         self._limits.count(client, size)
-        self._observed.note(KEYS_ROUTE, (client, "GET", chunk.path), (status, size, True), name, started)
+        self._observed.note(KEYS_ROUTE, (client, "GET", key.path), (status, size, True), name, started)
         return Answer(status, head, opened.content)
 
-    def _chunk(self, url: bytes) -> _Chunk | None:
-        """Return what is known of a chunk; None where it is none, or where not everybody may read it."""
+    def _key(self, url: bytes) -> _Key | None:
+        """Return what is known of a key; None where it can be none, or where not everybody may read it."""
         catalog = self._reader.settled()
-        if catalog is not self._catalog or len(self._chunks) >= _MOST_CHUNKS:
-            self._catalog, self._chunks = catalog, {}
-        chunk = self._chunks.get(url)
-        if chunk is None and catalog is not None and _PLAIN.fullmatch(url):
-            path = url.decode()
-            store, _, key = path[len(PREFIX) :].partition("/")
-            subject = store.removesuffix(layout.STORE_SUFFIX)
-            known = readable_key(catalog, subject, key) if subject != store and "/c/" in key else None
-            head = self._head(catalog, subject) if known else None
-            if known and head:
-                chunk = self._chunks[url] = _Chunk(path, known, head)
-        return chunk
+        if catalog is not self._catalog or len(self._keys) >= _MOST_KEYS:
+            self._catalog, self._keys = catalog, {}
+        known = self._keys.get(url)
+        if known is None and catalog is not None and _PLAIN.fullmatch(url):
+            known = self._looked_up(catalog, url.decode())
+            if known is not None:
+                self._keys[url] = known
+        return known
 
-    def _head(self, catalog: Catalog, subject: str) -> bytes | None:
+    def _looked_up(self, catalog: Catalog, path: str) -> _Key | None:
+        store, _, key = path.removeprefix(PREFIX).partition("/")
+        subject = store.removesuffix(layout.STORE_SUFFIX)
+        stored = None if subject == store else readable_key(catalog, subject, key)
+        if stored is None:
+            return None
         row = catalog.subject(subject)
         if self._access.rule(license_of_row(row)) is not Rule.OPEN:
             return None
-        headers = self._access.grant_to_anybody(row).headers(IMMUTABLE)
-        lines = _lines({**headers, "Content-Type": "application/octet-stream"})
-        return b"".join([lines, *(b"%s: %s\r\n" % header for header in RAW_HEADERS), b"x-request-id: "])
+        headers = headers_of_key(stored, self._access.grant_to_anybody(row))
+        return _Key(path, stored, _lines({**headers, **HEADERS}))
 
 
 class _Protocol(HttpToolsProtocol):
@@ -163,7 +163,7 @@ class _Protocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.parser.should_upgrade()
-            and getattr(self.cycle, "response_complete", True)
+            and getattr(self.cycle, "response_complete", True)  # there is no cycle before the first request
             # Its reader has taken the answer before: so one who is slow holds the bytes of one.
             and not self.flow.write_paused
             and not self.transport.is_closing()

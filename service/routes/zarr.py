@@ -21,10 +21,8 @@ from service.settings import ServiceSettings
 from service.upstream import Method, Upstream
 
 PREFIX: Final = "/zarr/"
-KEYS_ROUTE: Final = PREFIX + "{store}/{key}"
-"""How counters name it."""
 _METHODS = ("GET", "HEAD")
-IMMUTABLE: Final = "public, max-age=31536000, immutable, no-transform"
+_IMMUTABLE = "public, max-age=31536000, immutable, no-transform"
 # A subject's documents change when a volume that was missing is added; its chunks never do.
 _REVALIDATE = "no-cache, no-transform"
 _ENCODED = (b"%2f", b"%5c", b"%00")
@@ -43,7 +41,7 @@ async def _read_object(request: Request, store: str, key: str) -> Response:
     grant = granted(request, catalog, subject)
     if known is None:
         raise NotFoundError("not-found.key", "there are no such keys in these stores, which are of Zarr version 3")
-    return await _answer(request, subject, known, _headers(known, grant))
+    return await _answer(request, subject, known, headers_of_key(known, grant))
 
 
 async def _answer(request: Request, subject: str, key: str, headers: dict[str, str]) -> Response:
@@ -79,10 +77,11 @@ async def _require_store(upstream: Upstream, subject: str) -> None:
         raise StoreError("store.unreachable", message, place=subject) from error
 
 
-def _headers(key: str, grant: Grant) -> dict[str, str]:
+def headers_of_key(key: str, grant: Grant) -> dict[str, str]:
+    """Return what every answer with an object of a subject says, whatever its bytes are."""
     document = key.endswith("/zarr.json")
     return {
-        **grant.headers(_REVALIDATE if document else IMMUTABLE),
+        **grant.headers(_REVALIDATE if document else _IMMUTABLE),
         "Content-Type": "application/json" if document else "application/octet-stream",
     }
 

@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from converter import asking
 from converter.asking import Answer, Server
 from converter.copying import copy_mirror
 from converter.copyplan import CopySettings
 from converter.doctor import Check, Diagnosis, diagnose
 from converter.probes import PROBES
-from corpus.errors import SettingsError
+from corpus.errors import SettingsError, StoreError
 from corpus.stores import Store
 from tests.conftest import free_port, running
 
@@ -416,3 +417,9 @@ def test_the_command_prints_what_mends_it_and_ends_with_1(served: str, voxshelf:
         done = voxshelf("doctor", url, status=1)
     assert "FAIL missing-key" in done.stdout
     assert "s3:ListBucket" in done.stdout
+
+
+def test_an_answer_without_end_is_not_kept(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_MOST_BYTES", 100)
+    with pytest.raises(StoreError, match="more than 100 bytes"):
+        Server(served, 20).ask("GET", "mirror.json")

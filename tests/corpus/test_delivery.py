@@ -30,5 +30,5 @@ def test_only_chunks_are_immutable(key: str, kind: str, immutable: bool) -> None
 
 
 def test_the_service_says_the_same() -> None:
-    assert cache_control(f"{STORE}/ct/c/0") == zarr.IMMUTABLE
+    assert cache_control(f"{STORE}/ct/c/0") == zarr._IMMUTABLE
     assert cache_control(f"{STORE}/zarr.json") == zarr._REVALIDATE

@@ -183,5 +183,15 @@ def test_requests_sent_at_once_are_answered_in_order(client: httpx.Client, mirro
             answers = answers[end + 4 + len(body) :]
 
 
-def test_a_bucket_has_none(mirror: Path) -> None:
+@pytest.mark.parametrize("key", ["zarr.json", "ct/scale0/ct/zarr.json", "ct/scale0/x/c/0"])
+def test_documents_and_coordinates_take_it_with_their_own_headers(app: FastAPI, client: httpx.Client, key: str) -> None:
+    url = f"/zarr/0001.ome.zarr/{key}"
+    assert asked(app, url)
+    ours, usual = both(client, url, {})
+    assert compared(ours) == compared(usual)
+    assert ("immutable" in ours.headers["cache-control"]) is not key.endswith("zarr.json")
+
+
+def test_behind_nginx_there_is_none(mirror: Path) -> None:
+    """It sends the bytes itself."""
     assert protocol_of(create_app(ServiceSettings(str(mirror), accel_prefix="/raw"))) == "auto"

@@ -41,8 +41,8 @@ def command(url: str, *, everything: bool, token: str | None, timeout: float, de
     """Ask the mirror hosted at URL what its readers will ask.
 
     URL is where mirror.json is: a public bucket, a folder on a web server, or `voxshelf serve`. Nothing is written, and
-    nothing but HTTP is used. Each fault is told with whom it hurts, and what mends it. After three
-    questions in a row without an answer in time no other is asked, and what was left out is told.
+    nothing but HTTP is used. Each fault is told with whom it hurts, and what mends it. After three questions in a row
+    without an answer in time no other is asked, and what was left out is told.
 
     \b
     Examples:
