@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.app import create_app
+from service.observation import ACCESS_LOG
 from service.settings import Rule, ServiceSettings
 from service.shortcut import Shortcut, protocol_of
 from tests.service.conftest import ServingApp
@@ -28,7 +30,8 @@ USUAL = {"X-Unusual": "so that it takes the usual way"}
 
 @pytest.fixture(scope="module")
 def app(mirror: Path) -> FastAPI:
-    return create_app(ServiceSettings(str(mirror), catalog_ttl_s=3600))
+    # Without the log, whose lines are written by the server's event loop: tests ask the shortcut outside of it, too.
+    return create_app(ServiceSettings(str(mirror), catalog_ttl_s=3600, access_log=False))
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +198,24 @@ def test_documents_and_coordinates_take_it_with_their_own_headers(app: FastAPI, 
 def test_behind_nginx_there_is_none(mirror: Path) -> None:
     """It sends the bytes itself."""
     assert protocol_of(create_app(ServiceSettings(str(mirror), accel_prefix="/raw"))) == "auto"
+
+
+def test_requests_are_logged(mirror: Path, serving_app: ServingApp, caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(ServiceSettings(str(mirror)))
+    with caplog.at_level("INFO", ACCESS_LOG), serving_app(app) as base:
+        httpx.get(base + KEY, trust_env=False)
+        httpx.get(base + KEY, headers={"Connection": "keep-alive", "Range": "bytes=0-99"}, trust_env=False)
+        httpx.get(base + KEY, headers=USUAL, trust_env=False)
+    lines = [
+        json.loads(line)
+        for record in caplog.records
+        if record.name == ACCESS_LOG
+        for line in record.message.split("\n")
+    ]
+    assert [(line["path"], line["status"], line["complete"]) for line in lines] == [
+        (KEY, 200, True),
+        (KEY, 206, True),
+        (KEY, 200, True),
+    ]
+    assert lines[1]["sent"] == 100
+    assert lines[1].keys() == lines[2].keys()
