@@ -28,7 +28,7 @@ type Opened = Callable[[str], AbstractContextManager[BinaryIO]]
 class ReadBack:
     """Fetches the shards of an array one after the other, decodes every voxel, and hashes what comes out.
 
-    Use as a context manager. It runs in a thread of its own.
+    Use as a context manager. It decodes in a thread of its own, and hashes in another.
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ class ReadBack:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
         self._jobs: list[Future[None]] = []
         self._digest = hashlib.sha256()
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="read-back-hash")
+        self._hashing: Future[None] | None = None
         self._slices = 0
 
     def __enter__(self) -> Self:
@@ -57,6 +59,7 @@ class ReadBack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._hasher.shutdown(cancel_futures=True)
 
     def expect(self, key: str) -> None:
         """Say that a shard is stored; shards come in order, and those that are left out are all zero."""
@@ -73,6 +76,7 @@ class ReadBack:
         for job in self._jobs:
             job.result()
         self._skip(self._level.grid.shape_zyx[0])
+        self._wait()
         return self._digest.hexdigest()
 
     def _take(self, key: str) -> None:
@@ -80,22 +84,35 @@ class ReadBack:
             with self._opened(key) as shard:
                 self._skip(int(key.split("/")[1]) * self._level.shard_zyx[0])
                 for row in decoded_rows(shard, self._level, self._dtype.name):
-                    self._update(row)
+                    # The next row but one takes its memory. Rows beyond the array's edge hold nothing.
+                    self._wait()
+                    if not self._update(row):
+                        break
+            # Where a row is a whole shard, a second one would be the largest thing in memory.
+            self._wait()
         except (NotFoundError, ValueError) as error:
             raise StoreError("store.read-back", f"{key}: {error}", place=self._place) from error
 
-    def _update(self, row: Voxels) -> None:
+    def _update(self, row: Voxels) -> bool:
         nz, ny, nx = self._level.grid.shape_zyx
         count = min(len(row), nz - self._slices)
-        if count > 0:
-            self._digest.update(np.ascontiguousarray(row[:count, :ny, :nx]))
-            self._slices += count
+        self._hash(np.ascontiguousarray(row[:count, :ny, :nx]))
+        self._slices += count
+        return self._slices < nz
 
     def _skip(self, until: int) -> None:
         plane = np.zeros(self._level.grid.shape_zyx[1:], dtype=self._dtype)
         while self._slices < until:
-            self._digest.update(plane)
+            self._hash(plane)
             self._slices += 1
+
+    def _hash(self, voxels: Voxels) -> None:
+        # While the next row is decoded: at the end of a volume this is what everybody waits for.
+        self._hashing = self._hasher.submit(self._digest.update, voxels)
+
+    def _wait(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
 
 
 def read_level(store: Store, key: str, level: Level, dtype: str) -> Voxels:

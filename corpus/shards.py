@@ -107,7 +107,8 @@ def decoded_rows(file: BinaryIO, level: Level, dtype: str) -> Iterator[Voxels]:
     Yields
     ------
     ndarray
-        Shape (z, y, x), whole inner chunks, also beyond the array's edge. Its memory is used again for the next row.
+        Shape (z, y, x), whole inner chunks, also beyond the array's edge. Its memory is used again for the next
+        row but one.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def decoded_rows(file: BinaryIO, level: Level, dtype: str) -> Iterator[Voxels]:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - index_bytes(level)))
     entries = read_index(file.read(), level).reshape(level.shard_zyx[0] // depth, -1, 2)
-    row = np.empty((depth, *plane), dtype=np.dtype(dtype).newbyteorder("<"))
+    row, other = (np.empty((depth, *plane), dtype=np.dtype(dtype).newbyteorder("<")) for _ in range(2))
     chunk = np.empty(level.chunk_zyx, dtype=row.dtype)
     for line in entries.tolist():
         start, data = _stretch(file, line, size)
@@ -131,6 +132,7 @@ def decoded_rows(file: BinaryIO, level: Level, dtype: str) -> Iterator[Voxels]:
                 decode(data[offset - start : offset - start + length], chunk)
                 target[...] = chunk
         yield row
+        row, other = other, row
 
 
 def _stretch(file: BinaryIO, line: list[list[int]], size: int) -> tuple[int, memoryview]:

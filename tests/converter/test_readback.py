@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converter.readback import read_level
+from converter.readback import ReadBack, read_level
 from converter.shards import ShardWriter
 from converter.trial import Trial
 from corpus import codec
@@ -51,6 +52,19 @@ def test_a_level_is_read_as_it_was_written(
     store = Store(str(tmp_path_factory.mktemp("mirror")))
     stored(store, array, level)
     np.testing.assert_array_equal(read_level(store, "a", level, "int16"), array)
+
+
+@pytest.mark.parametrize("slices", [16, 31, 48, 128])
+def test_rows_are_hashed_as_they_were_read_whatever_is_decoded_meanwhile(tmp_path: Path, slices: int) -> None:
+    # Large, so that hashing a row takes longer than making the next one, of zeros beyond the last slice.
+    level = Level((1, 1, 1), Grid.of((slices, 512, 512), np.eye(4)), (16, 128, 128), (128, 512, 512))
+    array = np.random.default_rng(slices).integers(0, 2**12, level.grid.shape_zyx, "i2")
+    array[16:32] = 0
+    store = Store(str(tmp_path))
+    stored(store, array, level)
+    with ReadBack(level, "int16", lambda key: store.open(f"a/{key}"), "place") as back:
+        back.expect("c/0/0/0")
+        assert back.sha256() == hashlib.sha256(array).hexdigest()
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
