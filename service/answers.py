@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from corpus.errors import RequestError, VoxshelfError
+from service.conditions import means_bytes, names, names_bytes
 from service.ranges import ByteRange, parse_range
 from service.upstream import Content, Opened, Upstream
 
@@ -106,7 +107,7 @@ async def answer_object(request: Request, upstream: Upstream, key: str, headers:
         if _is_unchanged(asked, seen):
             return ObjectAnswer(304, {**_about(seen), **headers}, b"")
     opened, ranged = await _opened(upstream, key, wanted, asked.get("if-range"), body=body)
-    if not _is_same(asked.get("if-match"), opened.etag, missing=True):
+    if not names_bytes(asked.get("if-match", "*"), opened.etag):
         raise RequestError("request.precondition", "the object has other bytes by now", place=key)
     about = {**headers_of(opened, ranged=ranged), **headers}
     return ObjectAnswer(206 if ranged else 200, about, opened.content if body else b"")
@@ -155,21 +156,14 @@ def _about(opened: Opened) -> dict[str, str]:
 
 
 def _holds(if_range: str | None, opened: Opened) -> bool:
-    return if_range is None or if_range in {opened.etag, _http_date(opened.modified)}
+    return if_range is None or means_bytes(if_range, opened.etag, _http_date(opened.modified))
 
 
 def _is_unchanged(asked: Mapping[str, str], opened: Opened) -> bool:
     if "if-none-match" in asked:
-        return _is_same(asked["if-none-match"], opened.etag, missing=False)
+        return names(asked["if-none-match"], opened.etag)
     since = _date(asked["if-modified-since"])
     return since is not None and opened.modified.replace(microsecond=0) <= since
-
-
-def _is_same(condition: str | None, etag: str, *, missing: bool) -> bool:
-    if condition is None:
-        return missing
-    tags = [tag.strip().removeprefix("W/") for tag in condition.split(",")]
-    return etag in tags or "*" in tags
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""ETags of answers that are made on the spot, and what requests say of them."""
+"""What requests say of ETags, and the ETags of answers that are made on the spot."""
 
 from __future__ import annotations
 
@@ -25,17 +25,33 @@ def etag_of(*parts: Any) -> str:
     return f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
 
 
+def names(condition: str, etag: str) -> bool:
+    """Whether an ``If-None-Match`` names a tag: weakly, as RFC 9110 section 13.1.2 asks."""
+    return "*" in (tags := _tags(condition)) or etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in tags}
+
+
+def names_bytes(condition: str, etag: str) -> bool:
+    """Whether an ``If-Match`` names a tag: strongly, as RFC 9110 section 13.1.1 asks, so that no weak tag is named."""
+    return "*" in (tags := _tags(condition)) or (etag in tags and not etag.startswith("W/"))
+
+
+def means_bytes(if_range: str, etag: str, modified: str | None = None) -> bool:
+    """Whether an ``If-Range`` means the bytes that have this tag and date (RFC 9110 section 13.1.5)."""
+    return if_range in {etag, modified} and not if_range.startswith("W/")
+
+
 def is_unchanged(request: Request, etag: str) -> bool:
     """Whether the request's ``If-None-Match`` names the tag, so that 304 is the answer."""
     condition = request.headers.get("if-none-match")
-    if condition is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in condition.split(",")]
-    return etag.removeprefix("W/") in tags or "*" in tags
+    return condition is not None and names(condition, etag)
 
 
 def wanted_range(request: Request, etag: str) -> ByteRange | None:
     """Return the range that a GET request asks for; None for the whole, also where ``If-Range`` means other bytes."""
-    if request.method != "GET" or request.headers.get("if-range", etag) != etag:
+    if request.method != "GET" or not means_bytes(request.headers.get("if-range", etag), etag):
         return None
     return parse_range(request.headers.get("range"))
+
+
+def _tags(condition: str) -> list[str]:
+    return [tag.strip() for tag in condition.split(",")]
