@@ -29,21 +29,17 @@ def manifest_bytes(digests: Mapping[str, str]) -> bytes:
     return "".join(f"{digests[key]}  {key.removeprefix(_FOLDER)}\n" for key in sorted(digests)).encode()
 
 
-def read_manifest(store: Store, subject: str) -> dict[str, str] | None:
-    """Return what `manifest_bytes` was given; None where the mirror has no manifest of this subject.
+def parse_manifest(data: bytes, subject: str) -> dict[str, str]:
+    """Return what `manifest_bytes` was given.
 
     Raises
     ------
     LayoutError
         It is no manifest of this subject.
-    StoreError
-        The store failed.
     """
     key = layout.manifest_key(subject)
     try:
-        lines = store.get(key).decode().splitlines()
-    except NotFoundError:
-        return None
+        lines = data.decode().splitlines()
     except UnicodeDecodeError as error:
         raise LayoutError("layout.metadata", f"it is no list of sha256sum: {error}", place=key) from error
     found = [_LINE.fullmatch(line) for line in lines]
@@ -53,3 +49,19 @@ def read_manifest(store: Store, subject: str) -> dict[str, str] | None:
         message = "a line is not that of an object of this subject as sha256sum writes it"
         raise LayoutError("layout.metadata", message, place=key)
     return digests
+
+
+def read_manifest(store: Store, subject: str) -> dict[str, str] | None:
+    """Return what a subject's manifest says; None where the mirror has none of this subject.
+
+    Raises
+    ------
+    LayoutError
+        It is no manifest of this subject.
+    StoreError
+        The store failed.
+    """
+    try:
+        return parse_manifest(store.get(layout.manifest_key(subject)), subject)
+    except NotFoundError:
+        return None

@@ -108,6 +108,7 @@ class DecodedResponse(StreamingResponse):
         except VoxshelfError as error:
             # The status is long gone. Without its last message the server closes the connection, so that every client
             # sees a cut transfer; a proper end would be taken for the whole.
+            scope["app"].state.metrics.cut.inc()
             _log.error("an answer was cut: %s", error)  # the error says all of it
         finally:
             with anyio.CancelScope(shield=True):

@@ -24,7 +24,7 @@ _COUNTED: Final = {
 
 
 def label_rows(regions: pa.Table) -> list[Row]:
-    """Return all labels: those of the published table, then others that the mirror holds.
+    """Return all labels: first those that the mirror has; ENHANCE.PET's in the order of its table, then others.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ def label_rows(regions: pa.Table) -> list[Row]:
         for label in family.labels
     }
     others = dict.fromkeys(sorted(set(subjects) - set(known)), dict.fromkeys(("display", "side", "snomed_ct")))
+    every = {**known, **others}
     return [
         {
             "family": key[0],
@@ -63,7 +64,7 @@ def label_rows(regions: pa.Table) -> list[Row]:
             "subjects": subjects[key],
             "volume_ml_median": median(volumes_ml[key]) if key in volumes_ml else None,
         }
-        for key, described in {**known, **others}.items()
+        for key, described in sorted(every.items(), key=lambda item: item[0] not in subjects)
     ]
 
 

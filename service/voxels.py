@@ -6,18 +6,17 @@ box is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final, NamedTuple
 
 import anyio
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from corpus import codec, layout
 from corpus.errors import LayoutError, NotFoundError, RequestError, StoreError
 from corpus.geometry import Triple, Voxels
-from corpus.outcomes import SubjectOutcome
+from corpus.manifest import parse_manifest
 from corpus.regions import Box
 from corpus.shards import ABSENT, Piece, index_bytes, pieces, read_index
 from service.pool import Pool
@@ -66,7 +65,7 @@ class VoxelReader:
         self._pool = pool
         self._subject = subject
         self._indices: dict[str, _Index | None] = {}
-        self._written: frozenset[str] | None = None
+        self._written: Mapping[str, str] | None = None
 
     async def slabs(self, array: StoredArray, box: Box) -> AsyncGenerator[Voxels]:
         """Yield the voxels of a box, first slices first, a row of inner chunks at a time.
@@ -133,17 +132,17 @@ class VoxelReader:
         except (ValueError, RequestError) as error:
             raise LayoutError("layout.voxels", str(error), place=key) from error
 
-    async def _keys_written(self) -> frozenset[str]:
-        """Return the objects of the subject that were written, as far as the converter's records came along.
+    async def _keys_written(self) -> Mapping[str, str]:
+        """Return the objects of the subject that its manifest lists; none where there is no manifest.
 
         A shard of zeros is not stored, so that one which is lost would read as air.
         """
         if self._written is None:
             try:
-                record = await read_object(self._upstream, layout.subject_outcome_key(self._subject))
-                self._written = await self._pool.run(_keys, record.data)
+                manifest = await read_object(self._upstream, layout.manifest_key(self._subject))
+                self._written = await self._pool.run(parse_manifest, manifest.data, self._subject)
             except NotFoundError:
-                self._written = frozenset()
+                self._written = {}
         return self._written
 
     async def _bytes(self, key: str, etag: str, start: int, stop: int) -> bytes:
@@ -151,14 +150,6 @@ class VoxelReader:
         if part.etag != etag:
             raise StoreError("store.changed", "the object changed while it was read", place=key)
         return part.data
-
-
-def _keys(data: bytes) -> frozenset[str]:
-    try:
-        outcome = msgspec.json.decode(data, type=SubjectOutcome)
-    except msgspec.DecodeError:
-        return frozenset()  # of another version
-    return frozenset(record.key for volume in outcome.volumes for record in volume.objects)
 
 
 def _chunks(index: _Index, parts: list[Piece], key: str) -> list[_Chunk]:

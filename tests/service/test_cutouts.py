@@ -215,6 +215,7 @@ async def test_damage_is_an_error_with_a_code_and_never_air(
     shard = tmp_path / "mirror/subjects/0001.ome.zarr" / SHARD
     good = shard.read_bytes()
     middle = len(good) // 2
+    shutil.rmtree(tmp_path / "mirror/.voxshelf")  # a public copy has none
     harms: list[tuple[bytes | None, int, str]] = [
         (good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :], 502, "layout.voxels"),
         (good[:-1] + bytes([good[-1] ^ 1]), 502, "layout.voxels"),

@@ -188,10 +188,10 @@ def test_narrowing_byte_order_and_label_scaling_are_undone(odd: Path) -> None:
 def test_voxels_that_are_not_the_source_s_never_come_whole(mirror: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(mirror, tmp_path / "mirror"))
     shard = "ct/scale0/ct/c/0/0/0"
-    # Another subject's shard: every checksum in it is right. A copy of a mirror without records loses shards unseen.
+    # Another subject's shard: every checksum in it is right. A mirror without manifests loses shards unseen.
     shutil.copy(own / "subjects/0002.ome.zarr" / shard, own / "subjects/0001.ome.zarr" / shard)
     (own / "subjects/0003.ome.zarr" / shard).unlink()
-    shutil.rmtree(own / ".voxshelf")
+    (own / "subjects/0003.ome.zarr.sha256").unlink()
     with listening(own) as (base, _):
         for subject in ("0001", "0003"):
             for name in ("ct.nii", "ct.nii.gz"):

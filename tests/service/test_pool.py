@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from corpus.errors import LayoutError, StoreError
+from service.metrics import Metrics
 from service.pool import DecodedResponse, Pool
 
 pytestmark = pytest.mark.anyio
@@ -83,7 +85,10 @@ async def test_what_goes_wrong_late_ends_the_answer_without_its_end() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await response({"type": "http", "method": "GET"}, anyio.sleep_forever, send)  # type: ignore[arg-type]  # never asked
+    app = SimpleNamespace(state=SimpleNamespace(metrics=Metrics()))
+    scope = {"type": "http", "method": "GET", "app": app}
+    await response(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]  # never asked
+    assert b"voxshelf_cut_answers_total 1.0" in app.state.metrics.page()
     assert [message.get("more_body") for message in sent] == [None, *[True] * 9], "no last message: the server hangs up"
     assert await is_free(pool)
     begun = await pool.begun(Source(9, LayoutError("layout.voxels", "damaged")).pieces())

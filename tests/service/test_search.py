@@ -229,6 +229,14 @@ def test_the_median_volume_leaves_out_what_may_be_cut_off() -> None:
         for n, (volume, cut) in enumerate([(1500.0, False), (1700.0, False), (10.0, True), (20.0, True)])
     ]
     other = {**regions[0], "value": 200, "name": "unexpected_200", "touches_edge": True}
-    rows = {row["name"]: row for row in label_rows(pa.Table.from_pylist([*regions, other], SCHEMAS["regions"]))}
-    assert (rows["unexpected_200"]["subjects"], rows["unexpected_200"]["volume_ml_median"]) == (1, None)
-    assert [row["volume_ml_median"] for row in rows.values() if row["subjects"] == 4] == [1600.0]
+    rows = label_rows(pa.Table.from_pylist([*regions, other], SCHEMAS["regions"]))
+    found = {row["name"]: (row["subjects"], row["volume_ml_median"]) for row in rows if row["subjects"]}
+    assert found == {"unexpected_200": (1, None), "liver": (4, 1600.0)}
+
+
+def test_labels_that_the_mirror_has_come_first() -> None:
+    region = {"subject": "1", "value": 5, "volume_ml": 1.0, "touches_edge": False}
+    own = [{**region, "family": "total", "name": "liver"}, {**region, "family": "organs", "name": "other"}]
+    published, labels = (label_rows(pa.Table.from_pylist(rows, SCHEMAS["regions"])) for rows in ([], own))
+    assert {(row["family"], row["name"]) for row in labels[:2]} == {("total", "liver"), ("organs", "other")}
+    assert labels[2:] == published
