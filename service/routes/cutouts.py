@@ -74,7 +74,9 @@ async def cutout(
     ``X-Voxshelf-Inter`` for the others. The affine is that of the cut-out.
     """
     row, cut, format_ = catalog.volume(subject, volume), query.cut(), query.format or Format.NII_GZ
-    etag = etag_of(row, catalog.regions.get(subject), cut, format_)
+    # Weak where the bytes are those of the compressor at hand.
+    weak = "W/" if format_ is Format.NII_GZ else ""
+    etag = weak + etag_of(row, catalog.regions.get(subject), cut, format_)
     headers = {**grant.headers(REVALIDATE), "ETag": etag}
     if is_unchanged(request, etag):
         return Response(status_code=304, headers=headers)

@@ -55,7 +55,7 @@ async def nifti(request: Request, catalog: CatalogDep, grant: GrantDep, subject:
 async def nifti_gz(request: Request, catalog: CatalogDep, grant: GrantDep, subject: str, volume: str) -> Response:
     """Return the same as ``.nii``, gzipped on the way: the inflated bytes are those of the source, the gzip is ours."""
     row = catalog.volume(subject, volume)
-    # Weak: the bytes are those of the zlib at hand.
+    # Weak: the bytes are those of the compressor at hand.
     etag = f"W/{etag_of(row, 'nii.gz')}"
     headers = {**grant.headers(REVALIDATE), "ETag": etag, "Accept-Ranges": "none"}
     if is_unchanged(request, etag):

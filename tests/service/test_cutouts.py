@@ -147,6 +147,7 @@ def test_the_same_cut_out_is_not_sent_again_and_another_one_has_another_tag(orde
              "0001/ct/cutout.nii?label=liver", "0001/pet/cutout?label=liver", "0001/ct/cutout?level=1"]  # fmt: skip
     tags = [orders_client.get(f"/v1/subjects/{path}").headers["etag"] for path in paths]
     assert len(set(tags)) == len(paths)
+    assert [tag.startswith("W/") for tag in tags] == [".nii?" not in path for path in paths], "gzip: of this processor"
     for path, tag in zip(paths, tags, strict=True):
         answer = orders_client.get(f"/v1/subjects/{path}", headers={"If-None-Match": tag})
         assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
