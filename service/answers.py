@@ -105,28 +105,15 @@ async def answer_object(request: Request, upstream: Upstream, key: str, headers:
         # Only browsers and caches send these, mostly of what has not changed: a look costs them no body.
         seen = await upstream.open(key, None, body=False)
         if _is_unchanged(asked, seen):
-            return ObjectAnswer(304, {**_about(seen), **headers}, b"")
+            return ObjectAnswer(304, {**about_object(seen), **headers}, b"")
     opened, ranged = await _opened(upstream, key, wanted, asked.get("if-range"), body=body)
     if not names_bytes(asked.get("if-match", "*"), opened.etag):
         raise RequestError("request.precondition", "the object has other bytes by now", place=key)
-    about = {**headers_of(opened, ranged=ranged), **headers}
-    return ObjectAnswer(206 if ranged else 200, about, opened.content if body else b"")
-
-
-def headers_of(opened: Opened, *, ranged: bool) -> dict[str, str]:
-    """Return what an answer with the bytes of an object says about them.
-
-    Parameters
-    ----------
-    opened
-        The object.
-    ranged
-        Whether the answer is a part of it, because a part was asked for.
-    """
-    about = {**_about(opened), "Content-Length": str(opened.stop - opened.start)}
+    about = {**about_object(opened), "Content-Length": str(opened.stop - opened.start)}
     if ranged:
         about["Content-Range"] = f"bytes {opened.start}-{opened.stop - 1}/{opened.size}"
-    return about
+    about |= headers
+    return ObjectAnswer(206 if ranged else 200, about, opened.content if body else b"")
 
 
 async def _opened(
@@ -147,7 +134,8 @@ async def _opened(
     return await upstream.open(key, None, body=body), False
 
 
-def _about(opened: Opened) -> dict[str, str]:
+def about_object(opened: Opened) -> dict[str, str]:
+    """Return what every answer says about an object, whatever part of it was asked for."""
     return {
         "ETag": opened.etag,
         "Last-Modified": _http_date(opened.modified),

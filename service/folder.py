@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,6 +31,7 @@ _DISKS: Final = frozenset({"bcachefs", "ext2", "ext3", "ext4", "f2fs", "overlay"
 """File systems that answer at once, or fail; others may be at the end of a network."""
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _AT_HAND: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
+_NOTHING: Final = memoryview(b"")
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -44,6 +45,29 @@ class _File(msgspec.Struct, frozen=True):
 
     def opened(self, content: Content) -> Opened:
         return _opened(self.status, self.start, self.stop, content)
+
+
+class AtHand(NamedTuple):
+    """A range of a file that was read already; nothing of it, where no body was asked for."""
+
+    status: os.stat_result
+    start: int
+    stop: int
+    data: memoryview
+
+    @property
+    def stamp(self) -> tuple[int, int, int]:
+        """What differs as soon as the file has other bytes."""
+        return self.status.st_mtime_ns, self.status.st_ino, self.status.st_size
+
+    @property
+    def content_range(self) -> bytes:
+        """What ``Content-Range`` says of it."""
+        return b"bytes %d-%d/%d" % (self.start, self.stop - 1, self.status.st_size)
+
+    def opened(self) -> Opened:
+        """Return the same as any upstream gives it."""
+        return _opened(self.status, self.start, self.stop, self.data)
 
 
 class Folder:
@@ -68,8 +92,9 @@ class Folder:
         """Open a file, and read what is small."""
         if not self._is_disk:
             return await self._in_thread(lambda: self._whole(key, wanted, body=body))
-        if opened := self._at_hand(key, wanted, body=body):
-            return opened
+        ready = self._at_hand(key, wanted, body=body)
+        if ready is not None:
+            return ready.opened()
         found = self._found(key, wanted)
         if body and found.stop - found.start > PIECE_BYTES:
             return found.opened(self._pieces(found))
@@ -93,7 +118,7 @@ class Folder:
         with found.file:
             return found.opened(_read(found, found.start, found.stop) if body else b"")
 
-    def at_hand(self, key: str, wanted: ByteRange | None) -> Opened | None:
+    def at_hand(self, key: str, wanted: ByteRange | None) -> AtHand | None:
         """Open a file without waiting, and read it; None where that takes a thread.
 
         Raises
@@ -103,7 +128,7 @@ class Folder:
         """
         return self._at_hand(key, wanted, body=True) if self._is_disk else None
 
-    def _at_hand(self, key: str, wanted: ByteRange | None, *, body: bool) -> Opened | None:
+    def _at_hand(self, key: str, wanted: ByteRange | None, *, body: bool) -> AtHand | None:
         """Open a file without waiting; None where its bytes are many, or not in memory, or it is no file."""
         try:
             descriptor = os.open(f"{self._root}/{key}", os.O_RDONLY | os.O_CLOEXEC)  # half of what a file object costs
@@ -114,10 +139,8 @@ class Folder:
             if not stat.S_ISREG(status.st_mode):
                 return None
             start, stop = resolve(wanted, status.st_size)
-            if not body:
-                return _opened(status, start, stop, b"")
-            data = _in_memory(descriptor, status, start, stop)
-            return None if data is None else _opened(status, start, stop, data)
+            data = _in_memory(descriptor, status, start, stop) if body else _NOTHING
+            return None if data is None else AtHand(status, start, stop, data)
         finally:
             os.close(descriptor)
 

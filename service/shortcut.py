@@ -1,8 +1,8 @@
 """A shortcut for what most requests are: a small range of an object that the system has in memory.
 
-The server hands such a request over before it becomes one of ASGI's. All that a request may need to be decided on, and
-everything that is unusual about it, goes the usual way; so nothing here refuses anything, and no answer here differs
-from the usual one by a byte.
+The server hands such a request over as it was received, before it is parsed and becomes one of ASGI's. All that a
+request may need to be decided on, and everything that is unusual about it, goes the usual way; so nothing here refuses
+anything, and no answer here differs from the usual one by a byte.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from corpus import layout
 from corpus.catalog import Catalog
 from corpus.errors import VoxshelfError
 from service.access import Access, license_of_row
-from service.answers import headers_of
+from service.answers import about_object
 from service.cors import HEADERS
-from service.folder import Folder
+from service.folder import AtHand, Folder
 from service.limits import Limits
 from service.observation import KEYS_ROUTE, Observed
 from service.ranges import parse_range
@@ -31,11 +31,16 @@ from service.reader import Reader, readable_key
 from service.routes.zarr import PREFIX, headers_of_key
 from service.settings import Rule, ServiceSettings
 
-_USUAL: Final = frozenset({b"host", b"user-agent", b"accept", b"accept-encoding", b"connection"})
-"""Request headers that change nothing once the connection stays, and ``Range``; others take the usual way."""
+_RANGE: Final = re.compile(rb"^[Rr]ange: ([ -~]*)\r\n", re.MULTILINE)
+_USUAL: Final = re.compile(
+    rb"((host|user-agent|accept|accept-encoding): [ -~]*\r\n|connection: keep-alive\r\n)+\r\n", re.IGNORECASE
+)
+"""Request headers that change nothing; a request with any other beside ``Range`` takes the usual way."""
 _PLAIN: Final = re.compile(rb"%s[A-Za-z0-9._/-]+" % PREFIX.encode())
 _MOST_KEYS: Final = 10_000
 """Whose headers are remembered; more than a few subjects have."""
+_MOST_CLIENTS: Final = 1000
+"""Whose usual headers are remembered."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -46,15 +51,24 @@ class Answer(msgspec.Struct, frozen=True):
     body: memoryview
 
 
-class _Key(msgspec.Struct, frozen=True):
-    """What does not change about an object while the same tables are in use.
+class _Key(msgspec.Struct):
+    """What is known about an object while the same tables are in use.
 
-    Its path here, its key in the mirror, and the lines of headers that do not follow from its bytes.
+    Its path here, its key in the mirror, the lines of headers that do not follow from its bytes, and the lines that do,
+    of the file that had this stamp.
     """
 
     path: str
     stored: str
-    head: bytes
+    lines: bytes
+    stamp: tuple[int, int, int] | None = None
+    about: bytes = b""
+
+    def about_file(self, found: AtHand) -> bytes:
+        """Return the lines that tell of the object's bytes, whatever part of them was asked for."""
+        if found.stamp != self.stamp:
+            self.stamp, self.about = found.stamp, _lines(about_object(found.opened()))
+        return self.about
 
 
 class Shortcut:
@@ -74,41 +88,53 @@ class Shortcut:
         self._folder: Folder = state.upstream
         self._catalog: Catalog | None = None
         self._keys: dict[bytes, _Key] = {}
+        self._clients: set[bytes] = set()
 
-    def answer(self, client: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> Answer | None:
+    def answer(self, client: str, request: bytes) -> Answer | None:
         """Return the answer to a GET request, counted and logged; None where it takes the usual way.
 
         Parameters
         ----------
         client
             Address of who asks.
-        url, headers
-            As they were sent, with the headers' names in lower case.
+        request
+            As it was received. What is not one whole request takes the usual way.
         """
         started = time.perf_counter()
-        asked = b""
-        for name, value in headers:
-            if name == b"range" and not asked:
-                asked = value
-            elif name not in _USUAL:
-                return None
-        wanted = parse_range(asked.decode("latin-1")) if asked else None
+        line, _, fields = request.partition(b" HTTP/1.1\r\n")
+        asked = _RANGE.search(fields)
+        others = fields[: asked.start()] + fields[asked.end() :] if asked else fields
+        # Its end, because what was taken out of it must not have stood behind it.
+        if not (line.startswith(b"GET ") and request.endswith(b"\r\n\r\n") and self._are_usual(others)):
+            return None
+        wanted = parse_range(asked[1].decode()) if asked else None
         try:
-            key = self._key(url)
+            key = self._key(line[4:])
             if key is None or not self._limits.have_room(client):
                 return None
-            opened = self._folder.at_hand(key.stored, wanted)
+            found = self._folder.at_hand(key.stored, wanted)
         except VoxshelfError:
             return None  # the usual way says it
-        if opened is None or not isinstance(opened.content, memoryview):
+        if found is None:
             return None
-        size, name = len(opened.content), self._observed.next_id()
-        status = 200 if wanted is None else 206
-        about = _lines(headers_of(opened, ranged=wanted is not None))
-        head = b"%s%sx-request-id: %s\r\n\r\n" % (about, key.head, name)
-        self._limits.count(client, size)
-        self._observed.note(KEYS_ROUTE, (client, "GET", key.path), (status, size, True), name, started)
-        return Answer(status, head, opened.content)
+        count, name = len(found.data), self._observed.next_id()
+        status, part = (200, b"") if wanted is None else (206, b"content-range: %s\r\n" % found.content_range)
+        head = b"%scontent-length: %d\r\n%s%sx-request-id: %s\r\n\r\n"
+        head %= key.about_file(found), count, part, key.lines, name
+        self._limits.count(client, count)
+        self._observed.note(KEYS_ROUTE, (client, "GET", key.path), (status, count, True), name, started)
+        return Answer(status, head, found.data)
+
+    def _are_usual(self, fields: bytes) -> bool:
+        """Whether these are header lines, and the end of them, that change nothing."""
+        if fields in self._clients:
+            return True
+        if not _USUAL.fullmatch(fields):
+            return False
+        if len(self._clients) >= _MOST_CLIENTS:
+            self._clients.clear()
+        self._clients.add(fields)
+        return True
 
     def _key(self, url: bytes) -> _Key | None:
         """Return what is known of a key; None where it can be none, or where not everybody may read it."""
@@ -141,42 +167,53 @@ class _Protocol(HttpToolsProtocol):
     def __init__(self, *, shortcut: Shortcut, **others: Any) -> None:
         super().__init__(**others)
         self._shortcut = shortcut
-        self._answered = False
+        # Whether the parser has seen the end of a request, and nothing of another one.
+        self._between = True
+        self._answered_at = 0.0
 
-    def on_headers_complete(self) -> None:
-        self._answered = self._is_simple() and self._answer()
-        if not self._answered:
-            super().on_headers_complete()
+    def data_received(self, data: bytes) -> None:
+        if not (self._between and self._is_free() and self._answer(data)):
+            super().data_received(data)
 
-    def on_body(self, body: bytes) -> None:
-        if not self._answered:
-            super().on_body(body)
+    def on_message_begin(self) -> None:
+        self._between = False
+        super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        if not self._answered:
-            super().on_message_complete()
+        self._between = True
+        super().on_message_complete()
 
-    def _is_simple(self) -> bool:
-        """Whether the connection is one that stays, with no other answer of it under way."""
+    def timeout_keep_alive_handler(self) -> None:
+        # Moved on only here: a timer for each answer would cost more than reading it.
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._keep_alive(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _keep_alive(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _is_free(self) -> bool:
+        """Whether the connection stays, has no other answer under way, and its reader has taken the one before."""
         return (
-            self.parser.get_method() == b"GET"
-            and self.parser.get_http_version() == "1.1"
-            and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
-            and getattr(self.cycle, "response_complete", True)  # there is no cycle before the first request
-            # Its reader has taken the answer before: so one who is slow holds the bytes of one.
+            getattr(self.cycle, "response_complete", True)  # there is no cycle before the first request
+            # So one who is slow holds the bytes of one.
             and not self.flow.write_paused
             and not self.transport.is_closing()
         )
 
-    def _answer(self) -> bool:
-        answer = self._shortcut.answer(self.client[0] if self.client else "", self.url, self.headers)
+    def _answer(self, request: bytes) -> bool:
+        answer = self._shortcut.answer(self.client[0] if self.client else "", request)
         if answer is None:
             return False
         # The date.
-        always = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
-        self.transport.writelines([STATUS_LINE[answer.status], always, answer.head, answer.body])
-        self.on_response_complete()
+        always = b"".join([b"%s: %s\r\n" % header for header in self.server_state.default_headers])
+        self.transport.writelines([STATUS_LINE[answer.status] + always + answer.head, answer.body])
+        self.server_state.total_requests += 1
+        self._answered_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._keep_alive(self.timeout_keep_alive)
         return True
 
 

@@ -97,7 +97,7 @@ def image_of() -> Callable[[bytes], nib.Nifti1Image]:
 
 
 Serving = Callable[[ServiceSettings], AbstractContextManager[str]]
-ServingApp = Callable[[FastAPI], AbstractContextManager[str]]
+ServingApp = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture(scope="session")
@@ -105,10 +105,11 @@ def serving_app() -> ServingApp:
     """Starts an application on a real socket; a context manager that gives the base URL."""
 
     @contextmanager
-    def start(app: FastAPI) -> Iterator[str]:
+    def start(app: FastAPI, keep_alive_s: int = 5) -> Iterator[str]:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
-            server = uvicorn.Server(uvicorn.Config(app, http=protocol_of(app), log_level="info"))
+            config = uvicorn.Config(app, http=protocol_of(app), log_level="info", timeout_keep_alive=keep_alive_s)
+            server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
             thread.start()
             while not server.started:

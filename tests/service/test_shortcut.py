@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httptools
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -48,8 +50,16 @@ def size(mirror: Path) -> int:
 
 
 def asked(app: FastAPI, url: str, headers: dict[str, str] | None = None) -> Any:
-    lines = [(name.lower().encode(), text.encode()) for name, text in (headers or {}).items()]
-    return Shortcut(app.state).answer("127.0.0.1", url.encode(), lines)
+    return sent(app, request_of(url, headers))
+
+
+def request_of(url: str, headers: dict[str, str] | None = None) -> str:
+    lines = {"Host": "x", **(headers or {})}
+    return f"GET {url} HTTP/1.1\r\n{''.join(f'{name}: {text}\r\n' for name, text in lines.items())}\r\n"
+
+
+def sent(app: FastAPI, request: str) -> Any:
+    return Shortcut(app.state).answer("127.0.0.1", request.encode("latin-1"))
 
 
 def both(client: httpx.Client, url: str, headers: dict[str, str]) -> tuple[httpx.Response, httpx.Response]:
@@ -164,26 +174,141 @@ def test_requests_are_counted(app: FastAPI, client: httpx.Client) -> None:
     assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 100]
 
 
+PIECES = [b"Host: x\r\n", b"Range: bytes=0-9\r\n", b"range: bytes=5-\r\n", b"RANGE: bytes=1-2\r\n", b"H", b"ost: x\r\n",
+          b"X-Range: bytes=1-2\r\n", b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b"\x00", b"\xe4", b"?x", b"%2e",
+          b"Connection: keep-alive\r\n", b"User-Agent: \r\n", b"Accept: */*\r\n", b"accept-encoding:gzip\r\n",
+          b"Connection: close\r\n", b"Connection: upgrade\r\nUpgrade: websocket\r\n", b"Content-Length: 3\r\n\r\nGET",
+          b"Transfer-Encoding: chunked\r\n", b"User-Agent: a\r\n b\r\n", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"GET ",
+          b"HEAD "]  # fmt: skip
+"""What requests are made of, and what they should not be."""
+
+
+class Parsed:
+    """A request as the server's parser understands it."""
+
+    def __init__(self, request: bytes) -> None:
+        self.url, self.headers, self.ended = b"", list[tuple[bytes, bytes]](), 0
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(request)
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_message_complete(self) -> None:
+        self.ended += 1
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    pieces=st.lists(st.sampled_from([*PIECES[:4], *PIECES[17:21]]), max_size=3),
+    harm=st.lists(st.tuples(st.integers(0, 200), st.sampled_from(PIECES)), max_size=2),
+)
+def test_what_it_takes_the_parser_understands_alike(
+    app: FastAPI,
+    client: httpx.Client,
+    pieces: list[bytes],
+    harm: list[tuple[int, bytes]],  # serves
+) -> None:
+    request = f"GET {KEY} HTTP/1.1\r\n".encode() + b"".join(pieces) + b"Host: x\r\n\r\n"
+    for place, piece in harm:
+        request = request[:place] + piece + request[place:]
+    answer = Shortcut(app.state).answer("127.0.0.1", request)
+    if answer is None:
+        return
+    parsed = Parsed(request)
+    assert (parsed.parser.get_method(), parsed.parser.get_http_version(), parsed.ended) == (b"GET", "1.1", 1)
+    assert parsed.parser.should_keep_alive()
+    assert not parsed.parser.should_upgrade()
+    assert parsed.url == KEY.encode()
+    ranges = [value.decode() for name, value in parsed.headers if name == b"range"]
+    assert len(ranges) <= 1
+    assert {name for name, _ in parsed.headers} <= {b"host", b"user-agent", b"accept", b"accept-encoding",
+                                                    b"connection", b"range"}  # fmt: skip
+    usual = client.get(KEY, headers={**USUAL, **({"Range": ranges[0]} if ranges else {})})
+    assert (answer.status, bytes(answer.body)) == (usual.status_code, usual.content)
+
+
+def connected(client: httpx.Client) -> socket.socket:
+    address = urlsplit(str(client.base_url))
+    assert address.hostname
+    assert address.port
+    return socket.create_connection((address.hostname, address.port), timeout=10)
+
+
+def received(connection: socket.socket, rest: bytes = b"") -> tuple[bytes, bytes, bytes]:
+    """Return the head and the body of the next answer, and what came behind it."""
+    while (end := rest.find(b"\r\n\r\n")) < 0 or len(rest) < end + 4 + length_of(rest[:end]):
+        more = connection.recv(2**16)
+        assert more
+        rest += more
+    start = end + 4
+    stop = start + length_of(rest[:end])
+    return rest[:end], rest[start:stop], rest[stop:]
+
+
+def length_of(head: bytes) -> int:
+    match = re.search(rb"content-length: (\d+)", head)
+    return int(match[1]) if match else 0
+
+
 def test_requests_sent_at_once_are_answered_in_order(client: httpx.Client, mirror: Path) -> None:
     whole = (mirror / "subjects" / KEY.removeprefix("/zarr/")).read_bytes()
-    address = urlsplit(str(client.base_url))
     requests = []
     for number in range(60):
-        unusual = "X-Unusual: 1\r\n" if number % 3 == 1 else ""
-        requests.append(f"GET {KEY} HTTP/1.1\r\nHost: x\r\nRange: bytes={number}-{number + 20000}\r\n{unusual}\r\n")
-    with socket.create_connection((address.hostname, address.port)) as connection:  # type: ignore[arg-type]
+        unusual = {"X-Unusual": "1"} if number % 3 == 1 else {}
+        requests.append(request_of(KEY, {"Range": f"bytes={number}-{number + 20000}", **unusual}))
+    with connected(client) as connection:
         connection.sendall("".join(requests).encode())
         time.sleep(0.5)  # answers fill what the connection holds, and wait
-        answers = b""
+        rest = b""
         for number in range(60):
-            body = whole[number : number + 20001]
-            while (end := answers.find(b"\r\n\r\n")) < 0 or len(answers) < end + 4 + len(body):
-                more = connection.recv(2**16)
-                assert more
-                answers += more
-            assert answers.startswith(b"HTTP/1.1 206 ")
-            assert answers[end + 4 : end + 4 + len(body)] == body
-            answers = answers[end + 4 + len(body) :]
+            head, body, rest = received(connection, rest)
+            assert head.startswith(b"HTTP/1.1 206 ")
+            assert body == whole[number : number + 20001]
+
+
+@pytest.mark.parametrize("cut", [1, 3, 30, 70, 90])
+def test_a_request_may_come_in_parts(client: httpx.Client, cut: int) -> None:
+    request = request_of(KEY, {"Range": "bytes=0-9"}).encode()
+    with connected(client) as connection:
+        for part in (request[:cut], request[cut:], request):
+            connection.sendall(part)
+            time.sleep(0.05)
+        first, body, rest = received(connection)
+        second, again, rest = received(connection, rest)
+        assert (first[:13], body, rest) == (second[:13], again, b"") == (b"HTTP/1.1 206 ", body, b"")
+
+
+def test_the_body_of_another_request_is_no_request(client: httpx.Client) -> None:
+    inner = request_of(KEY, {"Range": "bytes=0-9"}).encode()
+    outer = f"POST {KEY} HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * len(inner)}\r\n\r\n".encode()
+    with connected(client) as connection:
+        for part in (outer, inner, inner, inner):
+            connection.sendall(part)
+            time.sleep(0.1)
+        head, _, rest = received(connection)
+        assert head.startswith(b"HTTP/1.1 405 ")
+        head, body, rest = received(connection, rest)
+        assert (head[:13], len(body), rest) == (b"HTTP/1.1 206 ", 10, b"")
+
+
+def test_a_connection_stays_as_long_as_it_is_used(
+    app: FastAPI,
+    client: httpx.Client,
+    serving_app: ServingApp,  # serves
+) -> None:
+    request = request_of(KEY, {"Range": "bytes=0-9"}).encode()
+    with serving_app(app, 1) as base, httpx.Client(base_url=base) as other, connected(other) as connection:
+        for _ in range(7):
+            connection.sendall(request)
+            assert received(connection)[0].startswith(b"HTTP/1.1 206 ")
+            time.sleep(0.3)
+        begun = time.monotonic()
+        assert connection.recv(1) == b""
+        assert 0.3 < time.monotonic() - begun < 3
 
 
 @pytest.mark.parametrize("key", ["zarr.json", "ct/scale0/ct/zarr.json", "ct/scale0/x/c/0"])
