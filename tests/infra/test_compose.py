@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 COMPOSE_FILE = ROOT / "docker-compose.yml"
 ENV_EXAMPLE = ROOT / ".env.example"
+LINT_FILE = ROOT / ".compose-lint.yml"
 
 SERVERS = ("s3", "scheduler", "worker", "service", "prometheus")
 PROFILES = {"convert": ["convert"], "prometheus": ["monitoring"]}
@@ -33,6 +34,11 @@ DOCKER_UNITS = {"m": 2**20, "g": 2**30}
 
 def check_schema(path: Path) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def lint(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / "compose-lint"), "check", "--fail-on", "low", "--quiet", "--config", str(LINT_FILE), str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -75,6 +81,30 @@ def test_a_broken_copy_is_caught(tmp_path: Path, right: str, wrong: str) -> None
     broken = tmp_path / "docker-compose.yml"
     broken.write_text(text.replace(right, wrong, 1))
     assert check_schema(broken).returncode != 0
+
+
+def test_compose_lint_is_content() -> None:
+    done = lint(COMPOSE_FILE)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "rule"),
+    [
+        ("    networks: [storage]", "    networks: [storage]\n    privileged: true", "CL-0002"),
+        ("127.0.0.1:", "", "CL-0005"),
+        ("no-new-privileges:true", "no-new-privileges:false", "CL-0003"),
+        ("read_only: true", "read_only: false", "CL-0007"),
+    ],
+)
+def test_compose_lint_finds_what_is_not_hardened(tmp_path: Path, right: str, wrong: str, rule: str) -> None:
+    text = COMPOSE_FILE.read_text()
+    assert right in text
+    broken = tmp_path / "docker-compose.yml"
+    broken.write_text(text.replace(right, wrong))
+    done = lint(broken)
+    assert done.returncode == 1
+    assert rule in done.stdout
 
 
 def test_the_services(services: dict[str, dict[str, Any]]) -> None:
