@@ -231,8 +231,10 @@ class _Handler(SimpleHTTPRequestHandler):
         start, stop = 0, size
         if asked:
             first, _, last = asked.removeprefix("bytes=").partition("-")
-            start, stop = int(first), min(int(last) + 1 if last else size, size)
+            start = int(first) if first else max(0, size - int(last))
+            stop = min(int(last) + 1 if first and last else size, size)
         self.send_response(206 if asked else 200)
+        self.send_header("Last-Modified", self.date_time_string(path.stat().st_mtime))
         self.send_header("Content-Length", str(stop - start))
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
