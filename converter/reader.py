@@ -14,10 +14,10 @@ from corpus import layout
 from corpus.catalog import Catalog, Row, read_catalog
 from corpus.errors import LayoutError, NotFoundError
 from corpus.geometry import Grid, Reorder, Triple, Voxels
+from corpus.manifest import read_manifest
 from corpus.models import Scaling
 from corpus.nifti_header import padded
 from corpus.originals import as_source
-from corpus.outcomes import SubjectOutcome
 from corpus.stores import Store
 
 
@@ -133,7 +133,7 @@ class Mirror:
     def require_shards(self, volume: Volume, level: int) -> None:
         """Check that all shards of a level that were written are still there; a lost one would read as zeros.
 
-        A copy of a mirror without the converter's records says nothing of it.
+        A mirror without the subject's manifest says nothing of it.
 
         Raises
         ------
@@ -142,15 +142,10 @@ class Mirror:
         """
         subject, image = volume.row["subject"], volume.row["image_path"]
         shards = f"{layout.store_key(subject)}/{layout.array_path(image, level)}/c"
-        for data in self.store.get_many([layout.subject_outcome_key(subject)]).values():
-            try:
-                outcome = msgspec.json.decode(data, type=SubjectOutcome)
-            except msgspec.DecodeError:
-                return  # of another version
-            written = {record.key for each in outcome.volumes for record in each.objects}
-            there = self.store.sizes(shards)
-            if lost := sorted(key for key in written if key.startswith(f"{shards}/") and key not in there):
-                raise LayoutError("layout.object", "the object is missing", place=lost[0])
+        written = read_manifest(self.store, subject) or {}
+        there = self.store.sizes(shards)
+        if lost := sorted(key for key in written if key.startswith(f"{shards}/") and key not in there):
+            raise LayoutError("layout.object", "the object is missing", place=lost[0])
 
     def source_slabs(self, volume: Volume) -> Iterator[Voxels]:
         """Yield the voxels as the source file has them: its type, byte order and voxel order, first slices first.

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from corpus import layout
 from corpus.catalog import Row
 from corpus.errors import LayoutError, NotFoundError, StoreError
-from corpus.geometry import Grid, Reorder
+from corpus.geometry import Reorder
 from corpus.models import Level, Scaling
 from corpus.nifti_header import padded, read_fields
+from corpus.zarr_v3 import level_of
 from service.pool import Pool
 from service.ranges import ByteRange
 from service.upstream import Upstream
-
-_CODECS: Final = ["bytes", "blosc", "crc32c"]
 
 
 class StoredArray(msgspec.Struct, frozen=True):
@@ -178,14 +177,6 @@ def _volume(row: Row, image: str, document: bytes, header: bytes) -> StoredVolum
 def _array(row: Row, image: str, members: dict[str, Any], number: int) -> StoredArray:
     group, name = layout.level_path("", number).removeprefix("/"), layout.array_name(row["image_path"])
     described, array = members[group]["attributes"]["voxshelf"], members[f"{group}/{name}"]
-    (sharding,) = array["codecs"]
-    inner = sharding["configuration"]
-    if [codec["name"] for codec in inner["codecs"]] != _CODECS or array["data_type"] != row["dtype"]:
-        raise LayoutError("layout.metadata", "the array is stored in another way than the layout says", place=image)
-    level = Level(
-        factors_zyx=tuple(described["factors"]),
-        grid=Grid.of(array["shape"], described["affine"]),
-        chunk_zyx=tuple(inner["chunk_shape"]),
-        shard_zyx=tuple(array["chunk_grid"]["configuration"]["chunk_shape"]),
-    )
-    return StoredArray(f"{image}/{group}/{name}", array["data_type"], level)
+    if array["data_type"] != row["dtype"]:
+        raise LayoutError("layout.metadata", "the array has another type than the tables list", place=image)
+    return StoredArray(f"{image}/{group}/{name}", array["data_type"], level_of(array, described))

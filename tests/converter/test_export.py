@@ -121,8 +121,9 @@ def test_damaged_and_lost_shards_are_never_exported(mirror: Path, tmp_path: Path
     shard.write_bytes(shard.read_bytes()[:-9] + bytes(9))
     with pytest.raises(LayoutError, match=r"layout\.voxels"):
         export(Mirror(str(own)), "0002", "ct", tmp_path / "out.nii", cut)
-    # It would read as zeros.
+    # It would read as zeros; and a public copy lacks the converter's records.
     shard.unlink()
+    shutil.rmtree(own / ".voxshelf")
     with pytest.raises(LayoutError, match=r"layout\.(voxels|object)"):
         export(Mirror(str(own)), "0002", "ct", tmp_path / "out.nii", cut)
     assert not list(tmp_path.glob("*out.nii*"))
