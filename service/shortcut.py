@@ -41,6 +41,8 @@ _MOST_KEYS: Final = 10_000
 """Whose headers are remembered; more than a few subjects have."""
 _MOST_CLIENTS: Final = 1000
 """Whose usual headers are remembered."""
+_LONGEST_FIELDS: Final = 2000
+"""Of headers that are."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -129,7 +131,7 @@ class Shortcut:
         """Whether these are header lines, and the end of them, that change nothing."""
         if fields in self._clients:
             return True
-        if not _USUAL.fullmatch(fields):
+        if len(fields) > _LONGEST_FIELDS or not _USUAL.fullmatch(fields):
             return False
         if len(self._clients) >= _MOST_CLIENTS:
             self._clients.clear()
