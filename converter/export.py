@@ -114,8 +114,8 @@ def _export_whole(mirror: Mirror, volume: Volume, out: Path, listen: Listener) -
 
 
 def _export_part(mirror: Mirror, volume: Volume, out: Path, cut: Cut, listen: Listener) -> Exported:
-    mirror.require_shards(volume, cut.level)
     array, grid, factors = mirror.level(volume, cut.level)
+    mirror.require_shards(volume, cut.level)
     box = box_of_cut(cut, mirror.catalog, volume.row, grid, factors)
     part = grid.cropped(box.start_zyx, box.stop_zyx)
     dtype = array.dtype.name

@@ -14,7 +14,7 @@ from corpus import layout
 from corpus.catalog import Catalog, Row, read_catalog
 from corpus.errors import LayoutError, NotFoundError
 from corpus.geometry import Grid, Reorder, Triple, Voxels
-from corpus.manifest import read_manifest
+from corpus.manifest import read_manifest, shards_of
 from corpus.models import Scaling
 from corpus.nifti_header import padded
 from corpus.originals import as_source
@@ -138,14 +138,15 @@ class Mirror:
         Raises
         ------
         LayoutError
-            A shard is missing.
+            A shard is missing, or the manifest is not whole.
         """
         subject, image = volume.row["subject"], volume.row["image_path"]
-        shards = f"{layout.store_key(subject)}/{layout.array_path(image, level)}/c"
-        written = read_manifest(self.store, subject) or {}
-        there = self.store.sizes(shards)
-        if lost := sorted(key for key in written if key.startswith(f"{shards}/") and key not in there):
-            raise LayoutError("layout.object", "the object is missing", place=lost[0])
+        array = f"{layout.store_key(subject)}/{layout.array_path(image, level)}"
+        manifest = read_manifest(self.store, subject)
+        if manifest is None:
+            return
+        if lost := shards_of(manifest, subject, array) - self.store.sizes(array).keys():
+            raise LayoutError("layout.object", "the object is missing", place=min(lost))
 
     def source_slabs(self, volume: Volume) -> Iterator[Voxels]:
         """Yield the voxels as the source file has them: its type, byte order and voxel order, first slices first.

@@ -45,10 +45,36 @@ def parse_manifest(data: bytes, subject: str) -> dict[str, str]:
     found = [_LINE.fullmatch(line) for line in lines]
     digests = {f"{_FOLDER}{match[2]}": match[1] for match in found if match}
     inside = f"{layout.store_key(subject)}/"
+    if data and not data.endswith(b"\n"):
+        raise LayoutError("layout.metadata", "it ends in the middle of a line", place=key)
     if len(digests) != len(lines) or not all(each.startswith(inside) for each in digests):
         message = "a line is not that of an object of this subject as sha256sum writes it"
         raise LayoutError("layout.metadata", message, place=key)
     return digests
+
+
+def shards_of(manifest: Mapping[str, str], subject: str, array: str) -> frozenset[str]:
+    """Return the keys of an array's shards that were written; those that are all zero were not.
+
+    Parameters
+    ----------
+    manifest
+        What `parse_manifest` returned.
+    subject
+        Whose it is.
+    array
+        Key of the array in the mirror.
+
+    Raises
+    ------
+    LayoutError
+        The manifest lacks the array. It was cut short, or a copy is under way: then it says nothing of shards.
+    """
+    # Keys are sorted, and an array's document comes behind its shards.
+    if f"{array}/zarr.json" not in manifest:
+        message = f"it does not list {array}"
+        raise LayoutError("layout.metadata", message, place=layout.manifest_key(subject))
+    return frozenset(key for key in manifest if key.startswith(f"{array}/c/"))
 
 
 def read_manifest(store: Store, subject: str) -> dict[str, str] | None:

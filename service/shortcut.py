@@ -7,6 +7,7 @@ anything, and no answer here differs from the usual one by a byte.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from functools import partial
@@ -31,6 +32,7 @@ from service.reader import Reader, readable_key
 from service.routes.zarr import PREFIX, headers_of_key
 from service.settings import Rule, ServiceSettings
 
+_log = logging.getLogger(__name__)
 _RANGE: Final = re.compile(rb"^[Rr]ange: ([ -~]*)\r\n", re.MULTILINE)
 _USUAL: Final = re.compile(
     rb"((host|user-agent|accept|accept-encoding): [ -~]*\r\n|connection: keep-alive\r\n)+\r\n", re.IGNORECASE
@@ -141,10 +143,12 @@ class Shortcut:
     def _key(self, url: bytes) -> _Key | None:
         """Return what is known of a key; None where it can be none, or where not everybody may read it."""
         catalog = self._reader.settled()
+        if catalog is None:
+            return None
         if catalog is not self._catalog or len(self._keys) >= _MOST_KEYS:
             self._catalog, self._keys = catalog, {}
         known = self._keys.get(url)
-        if known is None and catalog is not None and _PLAIN.fullmatch(url):
+        if known is None and _PLAIN.fullmatch(url):
             known = self._looked_up(catalog, url.decode())
             if known is not None:
                 self._keys[url] = known
@@ -197,21 +201,26 @@ class _Protocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _is_free(self) -> bool:
-        """Whether the connection stays, has no other answer under way, and its reader has taken the one before."""
+        """Whether the connection stays, has no other answer under way, and its reader took most of what was sent."""
         return (
             getattr(self.cycle, "response_complete", True)  # there is no cycle before the first request
-            # So one who is slow holds the bytes of one.
             and not self.flow.write_paused
             and not self.transport.is_closing()
         )
 
     def _answer(self, request: bytes) -> bool:
-        answer = self._shortcut.answer(self.client[0] if self.client else "", request)
+        try:
+            answer = self._shortcut.answer(self.client[0] if self.client else "", request)
+        except Exception:  # noqa: BLE001  # a bug must not cost the reader an answer: the usual way has one
+            _log.exception("the shortcut failed")
+            answer = None
         if answer is None:
             return False
         # The date.
         always = b"".join([b"%s: %s\r\n" % header for header in self.server_state.default_headers])
-        self.transport.writelines([STATUS_LINE[answer.status] + always + answer.head, answer.body])
+        self.transport.write(STATUS_LINE[answer.status] + always + answer.head)
+        if answer.body:
+            self.transport.write(answer.body)
         self.server_state.total_requests += 1
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from corpus import codec, layout
 from corpus.errors import LayoutError, NotFoundError, RequestError, StoreError
 from corpus.geometry import Triple, Voxels
-from corpus.manifest import parse_manifest
+from corpus.manifest import parse_manifest, shards_of
 from corpus.regions import Box
 from corpus.shards import ABSENT, Piece, index_bytes, pieces, read_index
 from service.pool import Pool
@@ -65,7 +65,7 @@ class VoxelReader:
         self._pool = pool
         self._subject = subject
         self._indices: dict[str, _Index | None] = {}
-        self._written: Mapping[str, str] | None = None
+        self._manifest: Mapping[str, str] | None = None
 
     async def slabs(self, array: StoredArray, box: Box) -> AsyncGenerator[Voxels]:
         """Yield the voxels of a box, first slices first, a row of inner chunks at a time.
@@ -126,24 +126,24 @@ class VoxelReader:
             end = await read_object(self._upstream, key, ByteRange(None, index_bytes(array.level)))
             return _Index(read_index(end.data, array.level), end.size - index_bytes(array.level), end.etag)
         except NotFoundError as error:
-            if key in await self._keys_written():
+            if key in await self._shards_written(array):
                 raise LayoutError("layout.object", "the object is missing", place=key) from error
             return None
         except (ValueError, RequestError) as error:
             raise LayoutError("layout.voxels", str(error), place=key) from error
 
-    async def _keys_written(self) -> Mapping[str, str]:
-        """Return the objects of the subject that its manifest lists; none where there is no manifest.
+    async def _shards_written(self, array: StoredArray) -> frozenset[str]:
+        """Return the shards of an array that the subject's manifest lists; none where there is no manifest.
 
         A shard of zeros is not stored, so that one which is lost would read as air.
         """
-        if self._written is None:
+        if self._manifest is None:
             try:
-                manifest = await read_object(self._upstream, layout.manifest_key(self._subject))
-                self._written = await self._pool.run(parse_manifest, manifest.data, self._subject)
+                read = await read_object(self._upstream, layout.manifest_key(self._subject))
             except NotFoundError:
-                self._written = {}
-        return self._written
+                return frozenset()
+            self._manifest = await self._pool.run(parse_manifest, read.data, self._subject)
+        return shards_of(self._manifest, self._subject, array.key)
 
     async def _bytes(self, key: str, etag: str, start: int, stop: int) -> bytes:
         part = await read_object(self._upstream, key, ByteRange(start, stop - 1))

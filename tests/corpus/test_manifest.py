@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corpus.errors import LayoutError
-from corpus.manifest import manifest_bytes, read_manifest
+from corpus.manifest import manifest_bytes, parse_manifest, read_manifest, shards_of
 from corpus.outcomes import ObjectRecord
 from corpus.stores import Store
 
@@ -38,12 +38,26 @@ def test_what_is_written_is_read(store: Store) -> None:
         b"\xff",
         f"{'0' * 64}  0002.ome.zarr/zarr.json\n".encode(),
         f"{'0' * 64}  ../mirror.json\n".encode(),
+        manifest_bytes(DIGESTS)[:-5],
     ],
 )
 def test_what_is_no_manifest_of_the_subject_is_refused(store: Store, text: bytes) -> None:
     store.put("subjects/0001.ome.zarr.sha256", text)
     with pytest.raises(LayoutError, match=r"layout\.metadata"):
         read_manifest(store, "0001")
+
+
+def test_a_manifest_that_was_cut_short_says_nothing_of_shards() -> None:
+    array = "subjects/0001.ome.zarr/ct/scale0/ct"
+    shards = {f"{array}/c/{n}/0/0" for n in range(12)}
+    other = {f"{array}2/c/0/0/0", f"{array}2/zarr.json", "subjects/0001.ome.zarr/zarr.json"}
+    whole = manifest_bytes(dict.fromkeys({*shards, f"{array}/zarr.json", *other}, "0" * 64))
+    assert shards_of(parse_manifest(whole, "0001"), "0001", array) == shards
+    lines = whole.splitlines(keepends=True)
+    document = next(n for n, line in enumerate(lines) if line.endswith(b"/scale0/ct/zarr.json\n"))
+    for count in range(document + 1):
+        with pytest.raises(LayoutError, match="does not list"):
+            shards_of(parse_manifest(b"".join(lines[:count]), "0001"), "0001", array)
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="there is no sha256sum here")

@@ -320,6 +320,15 @@ def test_documents_and_coordinates_take_it_with_their_own_headers(app: FastAPI, 
     assert ("immutable" in ours.headers["cache-control"]) is not key.endswith("zarr.json")
 
 
+def test_a_bug_in_it_costs_nobody_an_answer(
+    app: FastAPI,
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,  # serves
+) -> None:
+    monkeypatch.setattr(app.state.upstream, "at_hand", lambda *_: 1 / 0)
+    assert client.get(KEY, headers={"Range": "bytes=0-9"}).status_code == 206
+
+
 def test_behind_nginx_there_is_none(mirror: Path) -> None:
     """It sends the bytes itself."""
     assert protocol_of(create_app(ServiceSettings(str(mirror), accel_prefix="/raw"))) == "auto"

@@ -249,6 +249,9 @@ def test_conditions_of_caches_and_of_readers_that_come_back(client: httpx.Client
     assert client.head(url(CHUNK), headers={"If-None-Match": etag}).status_code == 304
     assert client.get(url(CHUNK), headers={"If-Match": f'"other", {etag}'}).content == chunk
     assert client.get(url(CHUNK), headers={"If-Match": "*"}).content == chunk
+    first = {"If-Match": '"other"', "If-None-Match": etag}
+    assert client.get(url(CHUNK), headers=first).status_code == 412
+    assert client.get(url(CHUNK), headers={"If-Match": '"other"', "Range": "bytes=999999999-"}).status_code == 412
     changed = client.get(url(CHUNK), headers={"If-Match": '"other"', "Range": "bytes=0-9"})
     assert (changed.status_code, changed.json()["code"]) == (412, "request.precondition")
     dated = client.get(url(CHUNK), headers={"Range": "bytes=0-9", "If-Range": date})
