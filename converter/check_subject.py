@@ -89,6 +89,8 @@ def check_subject(store: Store, catalog: Catalog, subject: str, sizes: dict[str,
         yield failure(error)
     try:
         manifest = read_manifest(store, subject)
+        if manifest is None and outcome is not None and outcome.objects:
+            yield broken(layout.manifest_key(subject), "the list of what was written is missing")
     except LayoutError as error:
         manifest = None
         yield failure(error)

@@ -186,6 +186,12 @@ def test_a_flipped_byte_in_a_record_is_named(single: Path, record: str) -> None:
         path.write_bytes(data)
 
 
+def test_a_lost_manifest_is_named(single: Path) -> None:
+    # Without it, neither the service nor an export knows a lost shard from zeros.
+    (single / "subjects/0003.ome.zarr.sha256").unlink()
+    assert places(check(single).findings, "layout.object") == {"subjects/0003.ome.zarr.sha256"}
+
+
 def test_every_missing_shard_is_named(single: Path) -> None:
     shards = [key for key in objects(single) if "/c/0/0/0" in key or "/c/1/0/0" in key]
     for key in shards:
