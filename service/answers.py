@@ -24,8 +24,6 @@ from service.ranges import ByteRange, parse_range
 from service.upstream import Content, Opened, Upstream
 
 _log = logging.getLogger(__name__)
-_LOOKS = frozenset({"if-match", "if-none-match", "if-modified-since"})
-"""Conditions that are decided before anything is read; ``If-Match`` before the others (RFC 9110, section 13.2.2)."""
 
 
 class ObjectAnswer(Response):
@@ -103,13 +101,18 @@ async def answer_object(request: Request, upstream: Upstream, key: str, headers:
     asked = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
     body = request.method == "GET"
     wanted = parse_range(asked.get("range")) if body else None
-    if not _LOOKS.isdisjoint(asked):
+    if "if-none-match" in asked or "if-modified-since" in asked:
         # Only browsers and caches send these, mostly of what has not changed: a look costs them no body.
         seen = await upstream.open(key, None, body=False)
-        _require_match(asked, seen, key)
+        _require_match(asked, seen, key)  # goes before the others: RFC 9110, section 13.2.2
         if _is_unchanged(asked, seen):
             return ObjectAnswer(304, {**about_object(seen), **headers}, b"")
-    opened, ranged = await _opened(upstream, key, wanted, asked.get("if-range"), body=body)
+    try:
+        opened, ranged = await _opened(upstream, key, wanted, asked.get("if-range"), body=body)
+    except RequestError:
+        if "if-match" in asked:  # the range was meant for other bytes
+            _require_match(asked, await upstream.open(key, None, body=False), key)
+        raise
     _require_match(asked, opened, key)
     about = {**about_object(opened), "Content-Length": str(opened.stop - opened.start)}
     if ranged:
@@ -157,7 +160,7 @@ def _require_match(asked: Mapping[str, str], opened: Opened, key: str) -> None:
 def _is_unchanged(asked: Mapping[str, str], opened: Opened) -> bool:
     if "if-none-match" in asked:
         return names(asked["if-none-match"], opened.etag)
-    since = _date(asked.get("if-modified-since", ""))
+    since = _date(asked["if-modified-since"])
     return since is not None and opened.modified.replace(microsecond=0) <= since
 
 

@@ -261,6 +261,15 @@ def test_conditions(client: httpx.Client) -> None:
     past = {"If-Range": '"other"', "Range": f"bytes={len(BIG_DATA)}-"}
     assert client.get(BIG, headers=past).content == BIG_DATA
     assert client.get(BIG, headers={**past, "If-Range": etag}).status_code == 416
+    assert client.get(BIG, headers={"If-Match": '"other"', "Range": past["Range"]}).status_code == 412
+    assert client.get(BIG, headers={"If-Match": etag, "Range": past["Range"]}).status_code == 416
+
+
+def test_a_read_of_bytes_that_are_known_is_one_request_as_well(client: httpx.Client, proxy: Proxy) -> None:
+    etag = client.head(BIG).headers["etag"]
+    proxy.asked.clear()
+    assert client.get(BIG, headers={"If-Match": etag, "Range": "bytes=0-1"}).status_code == 206
+    assert [method for method, *_ in proxy.asked] == ["GET"]
 
 
 def test_the_index_of_a_shard_is_asked_for_once(base: str, client: httpx.Client, proxy: Proxy, mirror: Path) -> None:
