@@ -17,6 +17,7 @@ from corpus.errors import VoxshelfError
 from corpus.stores import Store
 from service import errors
 from service.access import Access
+from service.answered import Answered
 from service.bucket import Bucket
 from service.cache import Cached
 from service.cors import CrossOrigin
@@ -75,18 +76,19 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     metrics: Metrics = app.state.metrics
     app.state.limits = Limits(zarr.RawKeys(app.build_middleware_stack()), settings, metrics)
     # The outermost observes refusals and preflights too.
-    app.state.observed = Observed(CrossOrigin(app.state.limits), metrics, log=settings.access_log)
-    app.middleware_stack = app.state.observed
+    app.middleware_stack = Observed(CrossOrigin(app.state.limits), metrics, app.state.answered)
     return app
 
 
 def _provide(app: FastAPI, settings: ServiceSettings) -> None:
     """Make what routes are handed."""
     store = Store(settings.mirror)
-    metrics = Metrics()
+    answered = Answered(log=settings.access_log)
+    metrics = Metrics(answered)
     reader = Reader(store, settings.catalog_ttl_s)
     app.state.settings = settings
     app.state.access = Access(settings)
+    app.state.answered = answered
     app.state.metrics = metrics
     app.state.reader = reader
     app.state.pool = Pool(settings.decoding_threads, settings.decoding_answers)

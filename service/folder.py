@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -47,27 +47,49 @@ class _File(msgspec.Struct, frozen=True):
         return _opened(self.status, self.start, self.stop, content)
 
 
-class AtHand(NamedTuple):
-    """A range of a file that was read already; nothing of it, where no body was asked for."""
+class Held:
+    """A file that stays open, for reads that wait for nothing; closed when it is dropped.
 
-    status: os.stat_result
-    start: int
-    stop: int
-    data: memoryview
+    Parameters
+    ----------
+    path
+        Where it is.
+    descriptor
+        Of the file, which is open, and the object's from now on.
 
-    @property
-    def stamp(self) -> tuple[int, int, int]:
-        """What differs as soon as the file has other bytes."""
-        return self.status.st_mtime_ns, self.status.st_ino, self.status.st_size
+    Attributes
+    ----------
+    size
+        Its bytes.
+    """
 
-    @property
-    def content_range(self) -> bytes:
-        """What ``Content-Range`` says of it."""
-        return b"bytes %d-%d/%d" % (self.start, self.stop - 1, self.status.st_size)
+    __slots__ = ("_descriptor", "_path", "_status", "size")
 
-    def opened(self) -> Opened:
-        """Return the same as any upstream gives it."""
-        return _opened(self.status, self.start, self.stop, self.data)
+    def __init__(self, path: str, descriptor: int) -> None:
+        self._path = os.fsencode(path)
+        self._descriptor = descriptor
+        self._status = os.fstat(descriptor)
+        self.size = self._status.st_size
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    def about(self) -> Opened:
+        """Return what is known of it."""
+        return _opened(self._status, 0, self.size, b"")
+
+    def read(self, start: int, data: memoryview) -> bool:
+        """Fill `data` with the bytes from `start` on; whether all were in memory, and the path names these bytes still.
+
+        The buffer holds anything where they do not.
+        """
+        if _AT_HAND is None:
+            return False
+        try:
+            count = os.preadv(self._descriptor, (data,), start, _AT_HAND)
+            return count == len(data) and _is_same(os.stat(self._path), self._status)  # noqa: PTH116  # a third of Path.stat
+        except OSError:
+            return False  # not in memory, or gone, or not a file system that can tell
 
 
 class Folder:
@@ -94,7 +116,7 @@ class Folder:
             return await self._in_thread(lambda: self._whole(key, wanted, body=body))
         ready = self._at_hand(key, wanted, body=body)
         if ready is not None:
-            return ready.opened()
+            return ready
         found = self._found(key, wanted)
         if body and found.stop - found.start > PIECE_BYTES:
             return found.opened(self._pieces(found))
@@ -118,29 +140,29 @@ class Folder:
         with found.file:
             return found.opened(_read(found, found.start, found.stop) if body else b"")
 
-    def at_hand(self, key: str, wanted: ByteRange | None) -> AtHand | None:
-        """Open a file without waiting, and read it; None where that takes a thread.
+    def held(self, key: str) -> Held:
+        """Open a file for reads without waiting.
 
         Raises
         ------
-        NotFoundError, RequestError, StoreError
-            As `open` does.
+        NotFoundError, StoreError
+            As `open` does; also where nothing here can be read without waiting.
         """
-        return self._at_hand(key, wanted, body=True) if self._is_disk else None
+        if not self._is_disk:
+            raise StoreError("store.unreachable", "the file system may make its readers wait", place=key)
+        path = f"{self._root}/{key}"
+        return Held(path, _opened_file(path, key))
 
-    def _at_hand(self, key: str, wanted: ByteRange | None, *, body: bool) -> AtHand | None:
+    def _at_hand(self, key: str, wanted: ByteRange | None, *, body: bool) -> Opened | None:
         """Open a file without waiting; None where its bytes are many, or not in memory, or it is no file."""
-        try:
-            descriptor = os.open(f"{self._root}/{key}", os.O_RDONLY | os.O_CLOEXEC)  # half of what a file object costs
-        except OSError as error:
-            raise _meaning(error, key) from error
+        descriptor = _opened_file(f"{self._root}/{key}", key)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 return None
             start, stop = resolve(wanted, status.st_size)
             data = _in_memory(descriptor, status, start, stop) if body else _NOTHING
-            return None if data is None else AtHand(status, start, stop, data)
+            return None if data is None else _opened(status, start, stop, data)
         finally:
             os.close(descriptor)
 
@@ -168,6 +190,13 @@ class Folder:
                 return await asyncio.get_running_loop().run_in_executor(self._pool, call)
         except TimeoutError as error:
             raise StoreError("store.timeout", "the file system did not answer in time") from error
+
+
+def _opened_file(path: str, key: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # half of what a file object costs
+    except OSError as error:
+        raise _meaning(error, key) from error
 
 
 def _opened(status: os.stat_result, start: int, stop: int, content: Content) -> Opened:

@@ -28,7 +28,7 @@ OPERATION: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Paths of the operator, whose checks must get through when the service is full."""
 
 
-class _Client(msgspec.Struct):
+class Client(msgspec.Struct):
     """What one client uses.
 
     Attributes
@@ -66,7 +66,7 @@ class Limits:
         self._app = app
         self._settings = settings
         self._metrics = metrics
-        self._clients: dict[str, _Client] = {}
+        self._clients: dict[str, Client] = {}
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +87,7 @@ class Limits:
         finally:
             client.requests -= 1
 
-    async def _run(self, client: _Client, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _run(self, client: Client, scope: Scope, receive: Receive, send: Send) -> None:
         if self._under_way >= self._settings.most_requests:
             await self._refuse("request.busy", scope, receive, send)
             return
@@ -102,26 +102,28 @@ class Limits:
         finally:
             self._under_way -= 1
 
-    def have_room(self, address: str) -> bool:
-        """Whether a request of a client would be let through without waiting."""
+    def ready(self, address: str) -> Client | None:
+        """Return who asks, if a request of theirs would be let through without waiting; who answers it counts it."""
         client = self._client(address)
-        return not (client.slots.locked() or self._lack_s(client) or self._under_way >= self._settings.most_requests)
+        # Their number, since asking the semaphore takes longer.
+        full = (
+            client.requests >= self._settings.client_requests
+            or self._under_way >= self._settings.most_requests
+            or self._lack_s(client)
+        )
+        return None if full else client
 
-    def count(self, address: str, sent: int) -> None:
-        """Count bytes that were sent to a client at once."""
-        self._client(address).allowance_bytes -= sent
-
-    def _client(self, address: str) -> _Client:
+    def _client(self, address: str) -> Client:
         name = _network(address)
         client = self._clients.get(name)
         if client is None:
             self._forget()
             burst = self._settings.client_bytes_per_s * _BURST_S
             slots = asyncio.Semaphore(self._settings.client_requests)
-            client = self._clients[name] = _Client(slots, 0, burst, time.monotonic())
+            client = self._clients[name] = Client(slots, 0, burst, time.monotonic())
         return client
 
-    async def _admitted(self, client: _Client) -> bool:
+    async def _admitted(self, client: Client) -> bool:
         """Wait for a slot and an allowance; whether they came in time. The caller has the slot then."""
         if client.requests > self._settings.client_requests * (1 + _WAITING_PER_SLOT):
             return False
@@ -140,7 +142,7 @@ class Limits:
             return False
         return True
 
-    def _lack_s(self, client: _Client) -> float:
+    def _lack_s(self, client: Client) -> float:
         """Return how long it takes until the client may be sent bytes again."""
         rate = self._settings.client_bytes_per_s
         if not rate:

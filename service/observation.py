@@ -5,48 +5,22 @@ A plain ASGI middleware, because the framework's base class for middleware puts 
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import logging
 import re
-import secrets
 import time
-from datetime import UTC, datetime
 from typing import Final
 
-import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import errors
+from service.answered import Answered, new_id
 from service.cors import HEADERS
 from service.metrics import Metrics
 
-ACCESS_LOG: Final = "voxshelf.access"
-"""Logger of the lines, each of them a JSON object."""
-
-_PROCESS: Final = secrets.token_hex(6).encode()
-_numbers: Final = itertools.count(1)
-_LOG_EVERY_S: Final = 0.1
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_LONGEST_PATH: Final = 600
 KEYS_ROUTE: Final = "/zarr/{store}/{key}"
 """How counters name the keys of stores."""
 _log = logging.getLogger(__name__)
-_access = logging.getLogger(ACCESS_LOG)
-
-
-class _Line(msgspec.Struct):
-    """A line of the access log. Neither query nor headers: they may hold what is secret."""
-
-    time: datetime
-    id: str
-    client: str
-    method: str
-    path: str
-    status: int
-    sent: int
-    complete: bool
-    ms: float
 
 
 class Observed:
@@ -58,21 +32,20 @@ class Observed:
         The application behind.
     metrics
         The counters.
-    log
-        Whether each request is logged.
+    answered
+        Where answered requests are noted.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, log: bool) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, answered: Answered) -> None:
         self._app = app
         self._metrics = metrics
-        self._lines = _Lines() if log else None
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            if self._lines is not None:
-                self._lines.write()  # the application has ended
+            self._answered.settle()  # the application has ended
             return
         started = time.perf_counter()
         name = _id_of(scope)
@@ -101,56 +74,7 @@ class Observed:
             self._metrics.in_flight.dec()
             client = scope["client"][0] if scope.get("client") else ""
             request = (client, scope["method"], scope["path"])
-            self.note(_route_of(scope), request, (status, sent, complete), name, started)
-
-    def note(
-        self, route: str, request: tuple[str, str, str], answer: tuple[int, int, bool], name: bytes, started: float
-    ) -> None:
-        """Count and log a request that has been answered.
-
-        Parameters
-        ----------
-        route
-            The pattern of its path.
-        request
-            Address of who asked, method, and path.
-        answer
-            Status, bytes of the body that were sent, and whether that was all of it.
-        name
-            Its id.
-        started
-            When it began, by `time.perf_counter`.
-        """
-        seconds = time.perf_counter() - started
-        client, method, path = request
-        status, sent, complete = answer
-        self._metrics.answered(route, method, status, sent, seconds)
-        if self._lines is not None:
-            what = (client, method, path[:_LONGEST_PATH], status, sent, complete, round(seconds * 1000, 2))
-            self._lines.add(_Line(datetime.now(UTC), name.decode(), *what))
-
-    @staticmethod
-    def next_id() -> bytes:
-        """Return the id of a request that brought none."""
-        return b"%s-%x" % (_PROCESS, next(_numbers))
-
-
-class _Lines:
-    """Lines of the access log on their way: several at once, since writing one costs as much as a small range."""
-
-    def __init__(self) -> None:
-        self._waiting: list[bytes] = []
-        self._encoder = msgspec.json.Encoder()
-
-    def add(self, line: _Line) -> None:
-        if not self._waiting:
-            asyncio.get_running_loop().call_later(_LOG_EVERY_S, self.write)
-        self._waiting.append(self._encoder.encode(line))
-
-    def write(self) -> None:
-        lines, self._waiting = self._waiting, []
-        if lines:
-            _access.info("%s", b"\n".join(lines).decode())
+            self._answered.note(_route_of(scope), request, (status, sent, complete), name, started)
 
 
 def _id_of(scope: Scope) -> bytes:
@@ -158,7 +82,7 @@ def _id_of(scope: Scope) -> bytes:
     for header, value in scope["headers"]:
         if header == b"x-request-id" and _ID.fullmatch(value):
             return bytes(value)
-    return Observed.next_id()
+    return new_id()
 
 
 def _route_of(scope: Scope) -> str:

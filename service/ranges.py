@@ -5,15 +5,14 @@ Source: RFC 9110, section 14. One range is served; a list of ranges is answered 
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import msgspec
 
 from corpus.errors import RequestError
 
-# No object has 10**18 bytes; what is longer would not fit the integers of object stores.
-_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
+_DIGITS: Final = 18
+"""No object has 10**18 bytes; what is longer would not fit the integers of object stores."""
 
 
 class ByteRange(msgspec.Struct, frozen=True):
@@ -52,13 +51,17 @@ def parse_range(header: str | None) -> ByteRange | None:
 
     A header that cannot be understood, names another unit, or lists several ranges, is ignored, as the RFC allows.
     """
-    match = _RANGE.fullmatch((header or "").strip())
-    if match is None:
+    unit, _, limits = (header or "").strip().partition("=")
+    first, dash, last = limits.partition("-")
+    return range_of(first, last) if dash and unit.lower() == "bytes" else None
+
+
+def range_of[Text: (bytes, str)](first: Text, last: Text) -> ByteRange | None:
+    """Return the range from one number to another, either of which may be left out; None where they are no range."""
+    both = first + last
+    if not (both.isdigit() and both.isascii() and len(first) <= _DIGITS and len(last) <= _DIGITS):
         return None
-    low, high = match.groups()
-    first, last = int(low) if low else None, int(high) if high else None
-    if first is None and last is None:
+    low, high = int(first) if first else None, int(last) if last else None
+    if low is not None and high is not None and high < low:
         return None
-    if first is not None and last is not None and last < first:
-        return None
-    return ByteRange(first, last)
+    return ByteRange(low, high)

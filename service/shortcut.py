@@ -7,7 +7,9 @@ anything, and no answer here differs from the usual one by a byte.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import re
 import time
 from functools import partial
@@ -22,57 +24,56 @@ from corpus import layout
 from corpus.catalog import Catalog
 from corpus.errors import VoxshelfError
 from service.access import Access, license_of_row
+from service.answered import Answered, new_id
 from service.answers import about_object
 from service.cors import HEADERS
-from service.folder import AtHand, Folder
+from service.folder import Folder, Held
 from service.limits import Limits
-from service.observation import KEYS_ROUTE, Observed
-from service.ranges import parse_range
+from service.observation import KEYS_ROUTE
+from service.ranges import ByteRange, range_of
 from service.reader import Reader, readable_key
 from service.routes.zarr import PREFIX, headers_of_key
 from service.settings import Rule, ServiceSettings
+from service.upstream import PIECE_BYTES
 
 _log = logging.getLogger(__name__)
-_RANGE: Final = re.compile(rb"^[Rr]ange: ([ -~]*)\r\n", re.MULTILINE)
+_RANGE_BEGINS: Final = (b"\r\nR", b"\r\nr")
 _USUAL: Final = re.compile(
-    rb"((host|user-agent|accept|accept-encoding): [ -~]*\r\n|connection: keep-alive\r\n)+\r\n", re.IGNORECASE
+    rb"\r\n((host|user-agent|accept|accept-encoding): [ -~]*\r\n|connection: keep-alive\r\n)+\r\n", re.IGNORECASE
 )
 """Request headers that change nothing; a request with any other beside ``Range`` takes the usual way."""
 _PLAIN: Final = re.compile(rb"%s[A-Za-z0-9._/-]+" % PREFIX.encode())
 _MOST_KEYS: Final = 10_000
 """Whose headers are remembered; more than a few subjects have."""
+_MOST_FILES: Final = 200
+"""That are held open; a fifth of what a process may have open by default."""
 _MOST_CLIENTS: Final = 1000
 """Whose usual headers are remembered."""
 _LONGEST_FIELDS: Final = 2000
 """Of headers that are."""
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """An answer: its status, its headers as lines, and its body."""
-
-    status: int
-    head: bytes
-    body: memoryview
-
-
 class _Key(msgspec.Struct):
     """What is known about an object while the same tables are in use.
 
-    Its path here, its key in the mirror, the lines of headers that do not follow from its bytes, and the lines that do,
-    of the file that had this stamp.
+    Its path here, its key in the mirror, the lines of headers that do not follow from its bytes; and its file, and the
+    heads of answers that are the whole or a part of it, to be filled in, while it is held.
     """
 
     path: str
     stored: str
     lines: bytes
-    stamp: tuple[int, int, int] | None = None
-    about: bytes = b""
+    held: Held | None = None
+    whole: bytes = b""
+    part: bytes = b""
 
-    def about_file(self, found: AtHand) -> bytes:
-        """Return the lines that tell of the object's bytes, whatever part of them was asked for."""
-        if found.stamp != self.stamp:
-            self.stamp, self.about = found.stamp, _lines(about_object(found.opened()))
-        return self.about
+    def hold(self, held: Held) -> None:
+        """Make ready for answers from a file."""
+        self.held = held
+        about, lines = (text.replace(b"%", b"%%") for text in (_lines(about_object(held.about())), self.lines))
+        begin, end = b"%%s%scontent-length: %%d\r\n" % about, b"%sx-request-id: %%s\r\n\r\n" % lines
+        self.whole = STATUS_LINE[200] + begin + end
+        self.part = STATUS_LINE[206] + begin + b"content-range: bytes %%d-%%d/%d\r\n" % held.size + end
 
 
 class Shortcut:
@@ -88,14 +89,16 @@ class Shortcut:
         self._reader: Reader = state.reader
         self._access: Access = state.access
         self._limits: Limits = state.limits
-        self._observed: Observed = state.observed
+        self._answered: Answered = state.answered
         self._folder: Folder = state.upstream
         self._catalog: Catalog | None = None
         self._keys: dict[bytes, _Key] = {}
+        self._holding: list[_Key] = []
+        self._room = memoryview(bytearray(PIECE_BYTES))
         self._clients: set[bytes] = set()
 
-    def answer(self, client: str, request: bytes) -> Answer | None:
-        """Return the answer to a GET request, counted and logged; None where it takes the usual way.
+    def answer(self, client: str, request: bytes, always: bytes) -> tuple[bytes, memoryview] | None:
+        """Return head and body of the answer to a GET request, counted and logged; None where it takes the usual way.
 
         Parameters
         ----------
@@ -103,31 +106,60 @@ class Shortcut:
             Address of who asks.
         request
             As it was received. What is not one whole request takes the usual way.
+        always
+            Lines of headers that each answer has.
+
+        Returns
+        -------
+        tuple of bytes and memoryview
+            What is to be sent. The next answer takes the same room, so it has to be copied or sent before.
         """
         started = time.perf_counter()
-        line, _, fields = request.partition(b" HTTP/1.1\r\n")
-        asked = _RANGE.search(fields)
-        others = fields[: asked.start()] + fields[asked.end() :] if asked else fields
+        line, _, fields = request.partition(b" HTTP/1.1")
+        others, wanted = _without_range(fields)
         # Its end, because what was taken out of it must not have stood behind it.
         if not (line.startswith(b"GET ") and request.endswith(b"\r\n\r\n") and self._are_usual(others)):
             return None
-        wanted = parse_range(asked[1].decode()) if asked else None
-        try:
-            key = self._key(line[4:])
-            if key is None or not self._limits.have_room(client):
-                return None
-            found = self._folder.at_hand(key.stored, wanted)
-        except VoxshelfError:
-            return None  # the usual way says it
-        if found is None:
+        who, key = self._limits.ready(client), self._key(line[4:])
+        found = None if who is None or key is None else self._found(key, wanted)
+        if who is None or key is None or found is None:
             return None
-        count, name = len(found.data), self._observed.next_id()
-        status, part = (200, b"") if wanted is None else (206, b"content-range: %s\r\n" % found.content_range)
-        head = b"%scontent-length: %d\r\n%s%sx-request-id: %s\r\n\r\n"
-        head %= key.about_file(found), count, part, key.lines, name
-        self._limits.count(client, count)
-        self._observed.note(KEYS_ROUTE, (client, "GET", key.path), (status, count, True), name, started)
-        return Answer(status, head, found.data)
+        start, data = found
+        count, name = len(data), new_id()
+        who.allowance_bytes -= count
+        status = 200 if wanted is None else 206
+        self._answered.note(KEYS_ROUTE, (client, "GET", key.path), (status, count, True), name, started)
+        if wanted is None:
+            return key.whole % (always, count, name), data
+        return key.part % (always, count, start, start + count - 1, name), data
+
+    def _found(self, key: _Key, wanted: ByteRange | None) -> tuple[int, memoryview] | None:
+        """Return where a range begins, and its bytes; None where the usual way finds them, or says why not."""
+        try:
+            held = key.held or self._hold(key)
+            start, stop = wanted.within(held.size) if wanted else (0, held.size)
+        except VoxshelfError:
+            return None
+        if stop - start > PIECE_BYTES:
+            return None
+        data = self._room[: stop - start]
+        if held.read(start, data):
+            return start, data
+        key.held = None
+        return None
+
+    def _hold(self, key: _Key) -> Held:
+        if len(self._holding) >= _MOST_FILES:
+            self._let_go()
+        held = self._folder.held(key.stored)
+        key.hold(held)
+        self._holding.append(key)
+        return held
+
+    def _let_go(self) -> None:
+        for key in self._holding:
+            key.held = None
+        self._holding = []
 
     def _are_usual(self, fields: bytes) -> bool:
         """Whether these are header lines, and the end of them, that change nothing."""
@@ -146,6 +178,7 @@ class Shortcut:
         if catalog is None:
             return None
         if catalog is not self._catalog or len(self._keys) >= _MOST_KEYS:
+            self._let_go()
             self._catalog, self._keys = catalog, {}
         known = self._keys.get(url)
         if known is None and _PLAIN.fullmatch(url):
@@ -176,6 +209,16 @@ class _Protocol(HttpToolsProtocol):
         # Whether the parser has seen the end of a request, and nothing of another one.
         self._between = True
         self._answered_at = 0.0
+        self._address = ""
+        self._number = -1
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._header_lines = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        if self.scheme == "http":  # what is encrypted goes the loop's way
+            self._number = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         if not (self._between and self._is_free() and self._answer(data)):
@@ -210,22 +253,36 @@ class _Protocol(HttpToolsProtocol):
 
     def _answer(self, request: bytes) -> bool:
         try:
-            answer = self._shortcut.answer(self.client[0] if self.client else "", request)
+            answer = self._shortcut.answer(self._address, request, self._usual_lines())
         except Exception:  # noqa: BLE001  # a bug must not cost the reader an answer: the usual way has one
             _log.exception("the shortcut failed")
             answer = None
         if answer is None:
             return False
-        # The date.
-        always = b"".join([b"%s: %s\r\n" % header for header in self.server_state.default_headers])
-        self.transport.write(STATUS_LINE[answer.status] + always + answer.head)
-        if answer.body:
-            self.transport.write(answer.body)
+        self._send(*answer)
         self.server_state.total_requests += 1
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._keep_alive(self.timeout_keep_alive)
         return True
+
+    def _usual_lines(self) -> bytes:
+        """Return the headers of every answer; the server makes others each second, since one is the date."""
+        if self._headers is not self.server_state.default_headers:
+            self._headers = self.server_state.default_headers
+            self._header_lines = b"".join([b"%s: %s\r\n" % header for header in self._headers])
+        return self._header_lines
+
+    def _send(self, head: bytes, body: memoryview) -> None:
+        """Send an answer, or what the connection takes of it, at once; the loop's way would be two packets."""
+        sent = 0
+        if not self.transport.get_write_buffer_size():
+            try:
+                sent = os.writev(self._number, (head, body))
+            except OSError:
+                sent = 0  # the loop meets it again, and closes the connection
+        if sent < len(head) + len(body):
+            self.transport.write((head + body)[sent:])  # a copy: the next answer takes the same room
 
 
 def protocol_of(app: FastAPI) -> Any:
@@ -234,6 +291,15 @@ def protocol_of(app: FastAPI) -> Any:
     if isinstance(app.state.upstream, Folder) and not settings.accel_prefix:
         return partial(_Protocol, shortcut=Shortcut(app.state))
     return "auto"
+
+
+def _without_range(fields: bytes) -> tuple[bytes, ByteRange | None]:
+    """Return header lines without the one of a range, and that range; all lines where it is written in a rare way."""
+    before, _, rest = fields.partition(b"ange: bytes=")
+    limits, _, after = rest.partition(b"\r\n")
+    first, dash, last = limits.partition(b"-")
+    wanted = range_of(first, last) if dash and before.endswith(_RANGE_BEGINS) else None
+    return (before[:-1] + after, wanted) if wanted else (fields, None)
 
 
 def _lines(headers: dict[str, str]) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from corpus.errors import StoreError
+from service.answered import Answered
 from service.cache import Cached
 from service.folder import Folder
 from service.metrics import Metrics
@@ -45,7 +46,7 @@ def read(cached: Cached, key: str, wanted: ByteRange | None, *, body: bool = Tru
 
 
 def test_ends_documents_and_sizes_are_kept_and_nothing_else(files: Counted) -> None:
-    cached = Cached(files, 10**6, 60, Metrics())
+    cached = Cached(files, 10**6, 60, Metrics(Answered(log=False)))
     for _ in range(3):
         assert read(cached, "shard", END) == DATA[-100:]
         assert read(cached, "shard", ByteRange(None, 7)) == DATA[-7:]
@@ -60,13 +61,13 @@ def test_ends_documents_and_sizes_are_kept_and_nothing_else(files: Counted) -> N
 
 
 def test_an_entry_goes_with_time(files: Counted) -> None:
-    cached = Cached(files, 10**6, 0, Metrics())
+    cached = Cached(files, 10**6, 0, Metrics(Answered(log=False)))
     assert read(cached, "shard", END) == read(cached, "shard", END)
     assert files.asked == ["shard", "shard"]
 
 
 def test_an_entry_goes_when_the_object_is_another(files: Counted, tmp_path: Path) -> None:
-    cached = Cached(files, 10**6, 60, Metrics())
+    cached = Cached(files, 10**6, 60, Metrics(Answered(log=False)))
     assert read(cached, "shard", END) == DATA[-100:]
     (tmp_path / "other").replace(tmp_path / "shard")
     for _ in range(2):  # it would be read by the index of the other object; a client that tries again has that still
@@ -77,7 +78,7 @@ def test_an_entry_goes_when_the_object_is_another(files: Counted, tmp_path: Path
 
 
 def test_a_size_in_memory_is_of_the_same_object_as_the_range_after_it(files: Counted, tmp_path: Path) -> None:
-    cached = Cached(files, 10**6, 60, Metrics())
+    cached = Cached(files, 10**6, 60, Metrics(Answered(log=False)))
     read(cached, "shard", None, body=False)
     (tmp_path / "other").replace(tmp_path / "shard")
     with pytest.raises(StoreError, match="changed"):
@@ -85,7 +86,7 @@ def test_a_size_in_memory_is_of_the_same_object_as_the_range_after_it(files: Cou
 
 
 def test_a_whole_object_is_of_one_version_whatever_is_in_memory(files: Counted, tmp_path: Path) -> None:
-    cached = Cached(files, 10**6, 60, Metrics())
+    cached = Cached(files, 10**6, 60, Metrics(Answered(log=False)))
     assert read(cached, "shard", END) == DATA[-100:]
     (tmp_path / "other").replace(tmp_path / "shard")
     assert read(cached, "shard", None) == DATA[::-1]
@@ -93,7 +94,7 @@ def test_a_whole_object_is_of_one_version_whatever_is_in_memory(files: Counted, 
 
 
 def test_all_goes_with_a_new_publication(files: Counted, tmp_path: Path) -> None:
-    cached = Cached(files, 10**6, 60, Metrics())
+    cached = Cached(files, 10**6, 60, Metrics(Answered(log=False)))
     assert read(cached, "shard", END) == DATA[-100:]
     (tmp_path / "other").replace(tmp_path / "shard")
     cached.clear()
@@ -101,7 +102,7 @@ def test_all_goes_with_a_new_publication(files: Counted, tmp_path: Path) -> None
 
 
 def test_what_was_asked_before_a_publication_is_not_kept_after_it(files: Counted) -> None:
-    cached = Cached(files, 10**6, 60, Metrics())
+    cached = Cached(files, 10**6, 60, Metrics(Answered(log=False)))
 
     async def run() -> None:
         files._is_disk = False  # so that it takes a while
@@ -116,7 +117,7 @@ def test_what_was_asked_before_a_publication_is_not_kept_after_it(files: Counted
 
 
 def test_the_memory_is_bounded_and_what_was_not_used_for_longest_makes_way(files: Counted) -> None:
-    cached = Cached(files, 1500, 60, Metrics())
+    cached = Cached(files, 1500, 60, Metrics(Answered(log=False)))
     for key in ("shard", "other", "shard"):
         read(cached, key, END)
     assert files.asked == ["shard", "other"]
@@ -125,6 +126,6 @@ def test_the_memory_is_bounded_and_what_was_not_used_for_longest_makes_way(files
     read(cached, "other", END)
     assert files.asked == ["shard", "other", "zarr.json", "other"]
     assert cached._bytes <= 1500
-    nothing = Cached(files, 0, 60, Metrics())
+    nothing = Cached(files, 0, 60, Metrics(Answered(log=False)))
     assert read(nothing, "shard", END) == read(nothing, "shard", END)
     assert nothing._bytes == 0

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from service.answered import Answered
 from service.metrics import Metrics
 from service.observation import Observed
 from tests.conftest import free_port
@@ -181,7 +182,8 @@ def test_a_bug_is_answered_and_readable_for_pages_of_other_origins() -> None:
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": None}
-    asyncio.run(Observed(broken, Metrics(), log=True)(scope, receive, send))  # type: ignore[arg-type]
+    answered = Answered(log=True)
+    asyncio.run(Observed(broken, Metrics(answered), answered)(scope, receive, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 500
     headers = dict(sent[0]["headers"])  # type: ignore[call-overload]
     assert headers[b"access-control-allow-origin"] == b"*"

@@ -15,6 +15,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from corpus.errors import LayoutError, StoreError
+from service.answered import Answered
 from service.metrics import Metrics
 from service.pool import DecodedResponse, Pool
 
@@ -85,7 +86,7 @@ async def test_what_goes_wrong_late_ends_the_answer_without_its_end() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    app = SimpleNamespace(state=SimpleNamespace(metrics=Metrics()))
+    app = SimpleNamespace(state=SimpleNamespace(metrics=Metrics(Answered(log=False))))
     scope = {"type": "http", "method": "GET", "app": app}
     await response(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]  # never asked
     assert b"voxshelf_cut_answers_total 1.0" in app.state.metrics.page()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,8 +21,9 @@ from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service import shortcut
+from service.answered import ACCESS_LOG
 from service.app import create_app
-from service.observation import ACCESS_LOG
 from service.settings import Rule, ServiceSettings
 from service.shortcut import Shortcut, protocol_of
 from tests.service.conftest import ServingApp
@@ -59,7 +63,7 @@ def request_of(url: str, headers: dict[str, str] | None = None) -> str:
 
 
 def sent(app: FastAPI, request: str) -> Any:
-    return Shortcut(app.state).answer("127.0.0.1", request.encode("latin-1"))
+    return Shortcut(app.state).answer("127.0.0.1", request.encode("latin-1"), b"")
 
 
 def both(client: httpx.Client, url: str, headers: dict[str, str]) -> tuple[httpx.Response, httpx.Response]:
@@ -215,9 +219,10 @@ def test_what_it_takes_the_parser_understands_alike(
     request = f"GET {KEY} HTTP/1.1\r\n".encode() + b"".join(pieces) + b"Host: x\r\n\r\n"
     for place, piece in harm:
         request = request[:place] + piece + request[place:]
-    answer = Shortcut(app.state).answer("127.0.0.1", request)
+    answer = Shortcut(app.state).answer("127.0.0.1", request, b"")
     if answer is None:
         return
+    head, body = answer
     parsed = Parsed(request)
     assert (parsed.parser.get_method(), parsed.parser.get_http_version(), parsed.ended) == (b"GET", "1.1", 1)
     assert parsed.parser.should_keep_alive()
@@ -228,14 +233,17 @@ def test_what_it_takes_the_parser_understands_alike(
     assert {name for name, _ in parsed.headers} <= {b"host", b"user-agent", b"accept", b"accept-encoding",
                                                     b"connection", b"range"}  # fmt: skip
     usual = client.get(KEY, headers={**USUAL, **({"Range": ranges[0]} if ranges else {})})
-    assert (answer.status, bytes(answer.body)) == (usual.status_code, usual.content)
+    assert (int(head[9:12]), bytes(body)) == (usual.status_code, usual.content)
 
 
-def connected(client: httpx.Client) -> socket.socket:
+def connected(client: httpx.Client, room_bytes: int | None = None) -> socket.socket:
     address = urlsplit(str(client.base_url))
-    assert address.hostname
-    assert address.port
-    return socket.create_connection((address.hostname, address.port), timeout=10)
+    connection = socket.socket()
+    connection.settimeout(10)
+    if room_bytes is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room_bytes)
+    connection.connect((address.hostname, address.port))
+    return connection
 
 
 def received(connection: socket.socket, rest: bytes = b"") -> tuple[bytes, bytes, bytes]:
@@ -325,7 +333,7 @@ def test_a_bug_in_it_costs_nobody_an_answer(
     client: httpx.Client,
     monkeypatch: pytest.MonkeyPatch,  # serves
 ) -> None:
-    monkeypatch.setattr(app.state.upstream, "at_hand", lambda *_: 1 / 0)
+    monkeypatch.setattr(Shortcut, "answer", lambda *_: 1 / 0)
     assert client.get(KEY, headers={"Range": "bytes=0-9"}).status_code == 206
 
 
@@ -353,3 +361,88 @@ def test_requests_are_logged(mirror: Path, serving_app: ServingApp, caplog: pyte
     ]
     assert lines[1]["sent"] == 100
     assert lines[1].keys() == lines[2].keys()
+
+
+@pytest.fixture
+def own(mirror: Path, tmp_path: Path, serving_app: ServingApp) -> Iterator[tuple[FastAPI, httpx.Client, Path]]:
+    """Serve a mirror that may be changed; and the files of a level of its CT."""
+    shutil.copytree(mirror, tmp_path / "mirror")
+    app = create_app(ServiceSettings(str(tmp_path / "mirror"), catalog_ttl_s=3600))
+    with serving_app(app) as base, httpx.Client(base_url=base, trust_env=False) as client:
+        client.get("/v1/subjects")
+        client.get(KEY)
+        yield app, client, tmp_path / "mirror" / "subjects" / "0001.ome.zarr"
+
+
+def test_a_file_that_was_answered_from_may_change(own: tuple[FastAPI, httpx.Client, Path]) -> None:
+    """It stays open between requests, and must not be taken for what its path names by then."""
+    _, client, store = own
+    file = store / KEY.removeprefix("/zarr/0001.ome.zarr/")
+    answers = []
+
+    def look() -> None:
+        for _ in range(2):
+            ours, usual = both(client, KEY, {"Range": "bytes=0-9"})
+            assert compared(ours) == compared(usual)
+            answers.append(ours)
+
+    look()
+    new = file.with_name("new")
+    new.write_bytes(b"replaced" + file.read_bytes()[8:])
+    new.replace(file)
+    look()
+    with file.open("r+b") as writing:
+        writing.write(b"overwritten")
+    look()
+    file.unlink()
+    assert client.get(KEY, headers={"Range": "bytes=0-9"}).status_code == 404
+    assert [answer.content for answer in answers[2:]] == [b"replaced" + answers[0].content[8:]] * 2 + [
+        b"overwritte"
+    ] * 2
+    assert len({answer.headers["etag"] for answer in answers}) == 3
+
+
+def test_few_files_stay_open(own: tuple[FastAPI, httpx.Client, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    app, client, store = own
+
+    def held() -> set[str]:
+        names = set()
+        for link in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                names.add(str(link.readlink()))
+        return {name for name in names if name.startswith(str(store))}
+
+    monkeypatch.setattr(shortcut, "_MOST_FILES", 3)
+    files = [path for path in store.rglob("*") if path.is_file()][:10]
+    for path in files:
+        answer = client.get(f"/zarr/0001.ome.zarr/{path.relative_to(store)}", headers={"Range": "bytes=0-9"})
+        assert answer.content == path.read_bytes()[:10]
+        assert str(path) in held()
+        assert len(held()) <= 3
+    app.state.reader._announced = app.state.reader._catalog = copy(app.state.reader._catalog)  # another publication
+    client.get(KEY)
+    assert held() == {str(store / KEY.removeprefix("/zarr/0001.ome.zarr/"))}
+
+
+def test_what_a_slow_reader_has_not_taken_stays_what_it_was(own: tuple[FastAPI, httpx.Client, Path]) -> None:
+    """Answers share one buffer until they are sent, and this one is sent in parts."""
+    _, client, store = own
+    file = store / KEY.removeprefix("/zarr/0001.ome.zarr/")
+    whole = bytes(range(256)) * 4000
+    file.write_bytes(whole)
+    with connected(client, room_bytes=2**15) as slow, connected(client) as other:
+        for _ in range(8):
+            slow.sendall(request_of(KEY).encode())
+            time.sleep(0.05)  # one by one, until the connection holds no more
+        for _ in range(20):
+            other.sendall(request_of(KEY, {"Range": "bytes=100-"}).encode())
+            assert received(other)[1] == whole[100:]
+        rest = b""
+        for _ in range(8):
+            _, body, rest = received(slow, rest)
+            assert body == whole
+
+
+@pytest.mark.parametrize("text", ["Bytes=0-9", "bytes=0-9 ", "bytes= 0-9", "bytes=+0-9", "bytes=0_0-9", "bytes=9-0"])
+def test_ranges_that_are_written_rarely_take_the_usual_way(app: FastAPI, client: httpx.Client, text: str) -> None:
+    assert asked(app, KEY, {"Range": text}) is None

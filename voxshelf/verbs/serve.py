@@ -12,8 +12,8 @@ import uvicorn
 from corpus.catalog import read_mirror
 from corpus.errors import LayoutError, SettingsError
 from corpus.stores import Store
+from service.answered import ACCESS_LOG
 from service.app import create_app
-from service.observation import ACCESS_LOG
 from service.settings import ServiceSettings, read_settings
 from service.shortcut import protocol_of
 
