@@ -1,8 +1,8 @@
 """The service beside its peers, in turn, in one run, on one mirror of a full CT.
 
 Random ranges of 200 kB over 32 connections, one server process: from a folder beside nginx (sendfile, one worker) and
-zarr-http-server, from SeaweedFS beside what obstore itself reads there. Then one liver as a cut-out, beside
-downloading the whole .nii.gz and opening it.
+zarr-http-server, none of which logs requests, and ours with its access log besides; from SeaweedFS beside what obstore
+itself reads there. Then one liver as a cut-out, beside downloading the whole .nii.gz and opening it.
 
 nginx has to be installed (apt-get install nginx-light); without it its rows are left out. zarr-http-server gets an
 environment of its own in the user's cache. The client is `bench.ranges`: when it takes nearly a core (the column
@@ -16,6 +16,7 @@ import contextlib
 import gzip
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -36,6 +37,8 @@ from bench.servers import Running
 
 STORE = "subjects/0001.ome.zarr"
 ARRAY = "ct/scale0/ct"
+WARMING_S = 0.5
+Server = contextlib.AbstractContextManager[Running]
 
 
 class Row(NamedTuple):
@@ -102,25 +105,33 @@ def show(title: str, rows: dict[str, Row]) -> None:
         )
 
 
+def of_folder(mirror: Path) -> dict[str, tuple[str, Callable[[], Server]]]:
+    """Return the servers of a folder: the prefix of a store's keys, and how each is started."""
+    own, quiet = "/zarr/0001.ome.zarr", {"VOXSHELF_SERVE_ACCESS_LOG": "false"}
+    found: dict[str, tuple[str, Callable[[], Server]]] = {
+        "voxshelf": (own, lambda: servers.voxshelf(str(mirror), quiet)),
+        "voxshelf, access log": (own, lambda: servers.voxshelf(str(mirror))),
+    }
+    if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
+        found["nginx, sendfile"] = (f"/{STORE}", lambda: servers.nginx(mirror))
+    else:
+        print("without nginx, which is not installed")
+    if python := peer_python():
+        found["zarr-http-server"] = ("", lambda: servers.zarr_http_server(python, mirror / STORE))
+    return found
+
+
 def from_folder(mirror: Path, job: Job, rounds: int) -> dict[str, Row]:
-    """Measure the servers of a folder, in turn."""
-    store = mirror / STORE
-    prefixes = {"voxshelf": "/zarr/0001.ome.zarr", "nginx, sendfile": f"/{STORE}", "zarr-http-server": ""}
+    """Measure the servers of a folder in turn, each time a new process: where its memory happens to lie counts, too."""
     rows: dict[str, list[Row]] = {}
-    with contextlib.ExitStack() as stack:
-        running = {"voxshelf": stack.enter_context(servers.voxshelf(str(mirror)))}
-        try:
-            running["nginx, sendfile"] = stack.enter_context(servers.nginx(mirror))
-        except SystemExit as error:
-            print(f"without nginx: {error}")
-        if python := peer_python():
-            running["zarr-http-server"] = stack.enter_context(servers.zarr_http_server(python, store))
-        for name, server in running.items():
-            true_ranges(server.base, prefixes[name], store, [path for path, _ in job.objects])
-        for _ in range(rounds):
-            for name, server in running.items():
-                paths = [(f"{prefixes[name]}/{path}", size) for path, size in job.objects]
-                rows.setdefault(name, []).append(measured(server, job._replace(objects=paths)))
+    known = of_folder(mirror)
+    for _ in range(rounds):
+        for name, (prefix, start) in known.items():
+            asked = job._replace(objects=[(f"{prefix}/{path}", size) for path, size in job.objects])
+            with start() as server:
+                true_ranges(server.base, prefix, mirror / STORE, [path for path, _ in job.objects])
+                measured(server, asked._replace(seconds=WARMING_S))
+                rows.setdefault(name, []).append(measured(server, asked))
     return {name: median(each) for name, each in rows.items()}
 
 

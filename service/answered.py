@@ -116,9 +116,9 @@ class Answered(Collector):
                 route, request, answer, name, started, ended = self._noted.popleft()
                 self._count(route, request[1], answer, ended - started)
                 if self._log:
-                    lines.append(self._encoder.encode(_line(request, answer, name, (clock + ended, ended - started))))
+                    lines.append(_line(request, answer, name, (clock + ended, ended - started)))
             if lines:
-                _access.info("%s", b"\n".join(lines).decode())
+                _access.info("%s", self._encoder.encode_lines(lines).decode().removesuffix("\n"))
 
     def collect(self) -> Iterator[Metric]:
         """Yield counters as Prometheus knows them."""
