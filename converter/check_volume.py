@@ -13,7 +13,7 @@ from converter.cast import LABEL_ROUNDING
 from converter.check_subject import broken, check_bytes, check_rows
 from converter.pack import open_volume
 from converter.pyramid import downsample
-from converter.reader import Mirror, Volume
+from converter.reader import Mirror
 from converter.source import SourceFile
 from converter.statistics import IntensityStatistics, LabelStatistics
 from corpus import codec, layout
@@ -24,6 +24,7 @@ from corpus.errors import LayoutError
 from corpus.findings import Finding
 from corpus.geometry import Voxels
 from corpus.shards import ABSENT
+from corpus.volumes import Volume
 
 _SLICES: Final = 64
 _CRC_BYTES: Final = 4

@@ -13,12 +13,13 @@ import numpy as np
 from isal.igzip import IGzipFile
 
 from converter import nifti
-from converter.reader import Mirror, Volume
+from converter.reader import Mirror
 from corpus.cutouts import Cut, box_of_cut
 from corpus.errors import LayoutError, SettingsError, StoreError, VoxshelfError
 from corpus.geometry import Affine, Grid, Voxels
 from corpus.nifti_header import fresh_header
 from corpus.regions import Box
+from corpus.volumes import Volume
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import xarray as xr
 
 from converter import nifti
 from corpus import layout
-from corpus.catalog import Catalog, Row, read_catalog
+from corpus.catalog import Catalog, read_catalog
 from corpus.errors import LayoutError, NotFoundError
-from corpus.geometry import Grid, Reorder, Triple, Voxels
+from corpus.geometry import Grid, Triple, Voxels
 from corpus.manifest import read_manifest, shards_of
-from corpus.models import Scaling
-from corpus.nifti_header import padded
 from corpus.originals import as_source
 from corpus.stores import Store
-
-
-class Volume(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored volume, described by its own metadata alone.
-
-    Attributes
-    ----------
-    row
-        Of ``volumes.parquet``.
-    header
-        NIfTI header bytes of the stored array, as they stand in a file.
-    source_header
-        The source's bytes before the voxels.
-    reorder
-        From the source's voxel order to the stored one.
-    lossless
-        Whether the source's bytes can be had back.
-    """
-
-    row: Row
-    header: bytes
-    source_header: bytes
-    reorder: Reorder
-    lossless: bool
-
-    @property
-    def place(self) -> str:
-        """Name of the volume in messages."""
-        return f"{self.row['subject']}/{self.row['volume']}"
-
-    @property
-    def is_label(self) -> bool:
-        """Whether it is a label map."""
-        return str(self.row["volume"]).startswith("labels/")
-
-    @property
-    def scaling(self) -> Scaling:
-        """From stored to physical numbers."""
-        return Scaling() if self.is_label else nifti.read_header(self.header, self.place).scaling
+from corpus.volumes import Volume, read_volume
 
 
 class Mirror:
@@ -92,20 +50,7 @@ class Mirror:
         """
         row = self.catalog.volume(subject, name)
         with self._open(subject, row["image_path"]) as image:
-            header = padded(image["nifti"].values.tobytes())
-            attributes = image.attrs["voxshelf"]
-        changed = attributes.get("source_header")
-        if changed is None:
-            return Volume(
-                row=row, header=header, source_header=header, reorder=Reorder(), lossless=attributes["lossless"]
-            )
-        return Volume(
-            row=row,
-            header=header,
-            source_header=base64.b64decode(changed["base64"]),
-            reorder=msgspec.convert({"axes": changed["axes"], "flips": changed["flips"]}, Reorder),
-            lossless=attributes["lossless"],
-        )
+            return read_volume(row, image["nifti"].values.tobytes(), image.attrs)
 
     def level(self, volume: Volume, level: int) -> tuple[xr.DataArray, Grid, Triple]:
         """Open one level of a volume lazily.

@@ -190,11 +190,12 @@ class Shortcut:
     def _looked_up(self, catalog: Catalog, path: str) -> _Key | None:
         store, _, key = path.removeprefix(PREFIX).partition("/")
         subject = store.removesuffix(layout.STORE_SUFFIX)
-        stored = None if subject == store else readable_key(catalog, subject, key)
-        if stored is None:
+        try:
+            stored = None if subject == store else readable_key(catalog, subject, key)
+            row = catalog.subject(subject)
+        except VoxshelfError:  # the usual way says it
             return None
-        row = catalog.subject(subject)
-        if self._access.rule(license_of_row(row)) is not Rule.OPEN:
+        if stored is None or self._access.rule(license_of_row(row)) is not Rule.OPEN:
             return None
         headers = headers_of_key(stored, self._access.grant_to_anybody(row))
         return _Key(path, stored, _lines({**headers, **HEADERS}))

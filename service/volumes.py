@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,9 +9,8 @@ import msgspec
 from corpus import layout
 from corpus.catalog import Row
 from corpus.errors import LayoutError, NotFoundError, StoreError
-from corpus.geometry import Reorder
-from corpus.models import Level, Scaling
-from corpus.nifti_header import padded, read_fields
+from corpus.models import Level
+from corpus.volumes import Volume, read_volume
 from corpus.zarr_v3 import level_of
 from service.pool import Pool
 from service.ranges import ByteRange
@@ -37,44 +35,19 @@ class StoredArray(msgspec.Struct, frozen=True):
     level: Level
 
 
-class StoredVolume(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored volume.
+class StoredVolume(Volume, frozen=True, kw_only=True):
+    """One stored volume, with what reading its voxels needs.
 
     Attributes
     ----------
-    row
-        Of ``volumes.parquet``.
     arrays
         Level 0 first.
-    header
-        NIfTI header bytes of the stored array, as they stand in a file.
-    source_header
-        The source's bytes before the voxels.
-    reorder
-        From the source's voxel order to the stored one.
-    lossless
-        Whether the source's bytes can be had back.
     window
         What a viewer shows at first, in stored numbers; None for a label map.
     """
 
-    row: Row
     arrays: tuple[StoredArray, ...]
-    header: bytes
-    source_header: bytes
-    reorder: Reorder
-    lossless: bool
     window: tuple[float, float] | None
-
-    @property
-    def is_label(self) -> bool:
-        """Whether it is a label map."""
-        return is_label(self.row)
-
-    @property
-    def scaling(self) -> Scaling:
-        """From stored to physical numbers."""
-        return Scaling() if self.is_label else read_fields(self.header).scaling
 
     def array(self, level: int) -> StoredArray:
         """Return one level.
@@ -88,11 +61,6 @@ class StoredVolume(msgspec.Struct, frozen=True, kw_only=True):
             message = f"no level {level}; there are levels 0 to {len(self.arrays) - 1}"
             raise NotFoundError("not-found.level", message, place=self.row["subject"])
         return self.arrays[level]
-
-
-def is_label(row: Row) -> bool:
-    """Whether a row of ``volumes.parquet`` is of a label map."""
-    return str(row["volume"]).startswith("labels/")
 
 
 class Read(NamedTuple):
@@ -128,7 +96,7 @@ async def read_object(upstream: Upstream, key: str, wanted: ByteRange | None = N
     return Read(data, opened.size, opened.etag)
 
 
-async def read_volume(upstream: Upstream, pool: Pool, row: Row) -> StoredVolume:
+async def read_stored_volume(upstream: Upstream, pool: Pool, row: Row) -> StoredVolume:
     """Read what a volume says of itself, with two requests.
 
     Raises
@@ -151,26 +119,16 @@ def _volume(row: Row, image: str, document: bytes, header: bytes) -> StoredVolum
     try:
         parsed = msgspec.json.decode(document)
         attributes, members = parsed["attributes"], parsed["consolidated_metadata"]["metadata"]
-        voxshelf = attributes["voxshelf"]
-        if voxshelf["array_sha256"] != row["array_sha256"]:
-            raise LayoutError("layout.metadata", "the volume is another one than the tables list", place=image)
-        changed = voxshelf.get("source_header")
+        volume = read_volume(row, header, attributes)
         channels = attributes["ome"].get("omero", {}).get("channels")
-        own = padded(header)
         return StoredVolume(
-            row=row,
+            **msgspec.structs.asdict(volume),
             arrays=tuple(_array(row, image, members, number) for number in range(row["levels"])),
-            header=own,
-            source_header=base64.b64decode(changed["base64"]) if changed else own,
-            reorder=msgspec.convert({"axes": changed["axes"], "flips": changed["flips"]}, Reorder)
-            if changed
-            else Reorder(),
-            lossless=voxshelf["lossless"],
             window=(channels[0]["window"]["start"], channels[0]["window"]["end"]) if channels else None,
         )
+    except LayoutError:
+        raise
     except (KeyError, TypeError, IndexError, ValueError, msgspec.MsgspecError) as error:
-        if isinstance(error, LayoutError):
-            raise
         raise LayoutError("layout.metadata", f"{type(error).__name__}: {error}", place=image) from error
 
 

@@ -16,6 +16,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TaskProgressColumn,
     TextColumn,
@@ -71,31 +72,11 @@ def size_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-class WorkBar:
-    """A progress bar of files: how many, how fast in source bytes, how long still, how many failed.
+class _Bar:
+    """A bar on the terminal while its context is open; silent where the output is no terminal."""
 
-    Use as a context manager; on an output that is no terminal it stays silent.
-
-    Parameters
-    ----------
-    verb
-        What is being done, for the bar's label.
-    """
-
-    def __init__(self, verb: str) -> None:
-        self._progress = Progress(
-            TextColumn(verb),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("[red]{task.fields[failed]}"),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self._task: TaskID | None = None
-        self._bytes = 0
-        self._failed = 0
+    def __init__(self, *columns: ProgressColumn) -> None:
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -105,6 +86,31 @@ class WorkBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+class WorkBar(_Bar):
+    """A progress bar of files: how many, how fast in source bytes, how long still, how many failed.
+
+    Use as a context manager.
+
+    Parameters
+    ----------
+    verb
+        What is being done, for the bar's label.
+    """
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(
+            TextColumn(verb),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("[red]{task.fields[failed]}"),
+        )
+        self._task: TaskID | None = None
+        self._bytes = 0
+        self._failed = 0
 
     def expect(self, volumes: int) -> None:
         """Set how many volumes there are to do."""
@@ -121,8 +127,8 @@ class WorkBar:
         self._progress.update(self._task, advance=1, rate=rate, failed=f"{self._failed} failed" if self._failed else "")
 
 
-class VoxelBar:
-    """A progress bar of the voxels of one volume; use as a context manager. Silent where the output is no terminal.
+class VoxelBar(_Bar):
+    """A progress bar of the voxels of one volume; use as a context manager.
 
     Parameters
     ----------
@@ -131,24 +137,8 @@ class VoxelBar:
     """
 
     def __init__(self, verb: str) -> None:
-        self._progress = Progress(
-            TextColumn(verb),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
+        super().__init__(TextColumn(verb), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         self._task = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def update(self, done: int, total: int) -> None:
         """Show how many voxels of how many are done."""

@@ -20,7 +20,7 @@ from service.formats import Format, gzipped, header_of, in_pieces
 from service.openapi import data_answers
 from service.parameters import CutQuery
 from service.pool import DecodedResponse
-from service.volumes import StoredArray, StoredVolume, read_volume
+from service.volumes import StoredArray, StoredVolume, read_stored_volume
 from service.voxels import VoxelReader
 
 router = APIRouter(
@@ -81,7 +81,7 @@ async def cutout(
     if is_unchanged(request, etag):
         return Response(status_code=304, headers=headers)
     upstream, pool = upstream_of(request), pool_of(request)
-    stored = await read_volume(upstream, pool, row)
+    stored = await read_stored_volume(upstream, pool, row)
     array = stored.array(cut.level)
     box = box_of_cut(cut, catalog, row, array.level.grid, array.level.factors_zyx)
     part = Part(stored, array, box, array.level.grid.cropped(box.start_zyx, box.stop_zyx))

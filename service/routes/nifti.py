@@ -14,7 +14,7 @@ from service.openapi import data_answers
 from service.pool import DecodedResponse
 from service.upstream import resolve
 from service.virtual import VirtualNifti
-from service.volumes import read_volume
+from service.volumes import read_stored_volume
 from service.voxels import VoxelReader
 
 router = APIRouter(prefix="/v1/subjects/{subject}", tags=["data"])
@@ -36,7 +36,7 @@ async def nifti(request: Request, catalog: CatalogDep, grant: GrantDep, subject:
     if is_unchanged(request, etag):
         return Response(status_code=304, headers=headers)
     upstream, pool = upstream_of(request), pool_of(request)
-    stored = await read_volume(upstream, pool, row)
+    stored = await read_stored_volume(upstream, pool, row)
     file = VirtualNifti(stored)
     wanted = wanted_range(request, etag)
     start, stop = resolve(wanted, file.size)
@@ -61,7 +61,7 @@ async def nifti_gz(request: Request, catalog: CatalogDep, grant: GrantDep, subje
     if is_unchanged(request, etag):
         return Response(status_code=304, headers=headers)
     upstream, pool = upstream_of(request), pool_of(request)
-    stored = await read_volume(upstream, pool, row)
+    stored = await read_stored_volume(upstream, pool, row)
     file = VirtualNifti(stored)
     headers |= _named(subject, volume, "nii.gz", identical=stored.lossless)
     if request.method == "HEAD":

@@ -11,13 +11,14 @@ from pydantic import Field
 from corpus.catalog import Catalog
 from corpus.errors import RequestError
 from corpus.picture import CT_WINDOWS_HU, PLANES
+from corpus.volumes import is_label
 from service.access import Grant
 from service.conditions import REVALIDATE, etag_of, is_unchanged
 from service.dependencies import CatalogDep, GrantDep, pool_of, upstream_of
 from service.openapi import data_answers
 from service.parameters import DataQuery
 from service.pictures import View, draw, require_view, values_of
-from service.volumes import is_label, read_volume
+from service.volumes import read_stored_volume
 from service.voxels import VoxelReader
 
 router = APIRouter(
@@ -116,8 +117,10 @@ async def _picture(
         return Response(headers=headers, media_type="image/png")
     upstream, pool = upstream_of(request), pool_of(request)
     async with pool.turn():
-        shown = await read_volume(upstream, pool, row)
-        overlays = [(await read_volume(upstream, pool, each), _of_family(values, each["volume"])) for each in rows]
+        shown = await read_stored_volume(upstream, pool, row)
+        overlays = [
+            (await read_stored_volume(upstream, pool, each), _of_family(values, each["volume"])) for each in rows
+        ]
         data = await draw(VoxelReader(upstream, pool, subject), pool, shown, overlays, view)
     return Response(data, headers=headers, media_type="image/png")
 

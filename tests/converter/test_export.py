@@ -129,6 +129,14 @@ def test_damaged_and_lost_shards_are_never_exported(mirror: Path, tmp_path: Path
     assert not list(tmp_path.glob("*out.nii*"))
 
 
+def test_metadata_of_another_volume_are_never_exported(mirror: Path, tmp_path: Path) -> None:
+    subjects = shutil.copytree(mirror, tmp_path / "mirror") / "subjects"
+    for document in ("zarr.json", "ct/zarr.json"):
+        shutil.copy(subjects / "0002.ome.zarr" / document, subjects / "0001.ome.zarr" / document)
+    with pytest.raises(LayoutError, match="another one than the tables list"):
+        export(Mirror(str(tmp_path / "mirror")), "0001", "ct", tmp_path / "ct.nii", Cut())
+
+
 def test_progress_ends_with_all_voxels(opened: Mirror, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     box = Cut(bbox_mm_ras=(-80, -60, 300, 40, 50, 420))

@@ -337,6 +337,11 @@ def test_a_bug_in_it_costs_nobody_an_answer(
     assert client.get(KEY, headers={"Range": "bytes=0-9"}).status_code == 206
 
 
+@pytest.mark.parametrize("key", ["0999.ome.zarr/zarr.json", "0999.ome.zarr/ct/c/0", "0001.ome.zarr/ct/../c"])
+def test_what_is_not_there_is_no_bug_in_it(app: FastAPI, client: httpx.Client, key: str) -> None:  # serves
+    assert asked(app, f"/zarr/{key}") is None
+
+
 def test_behind_nginx_there_is_none(mirror: Path) -> None:
     """It sends the bytes itself."""
     assert protocol_of(create_app(ServiceSettings(str(mirror), accel_prefix="/raw"))) == "auto"
