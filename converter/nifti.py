@@ -244,14 +244,13 @@ def _shape(header: Header, place: str) -> tuple[int, int, int]:
 @np.errstate(invalid="ignore", over="ignore")  # what overflows here is refused here
 def _affine(header: Header, shape: tuple[int, int, int], place: str) -> tuple[Affine, str, list[Finding]]:
     findings = []
-    sform, qform = _coded(header, "sform", place), _coded(header, "qform", place)
-    if sform is not None:
-        affine, source = sform, "sform"
-        # Not "more than": a qform of NaN is no agreement.
-        if qform is not None and not _apart_voxels(sform, qform, shape) <= 0.1:
+    has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    if has_sform:
+        affine, source = _sform(header), "sform"
+        if has_qform and not _agree(affine, header, shape, place):
             findings.append(warning("warning.affine-conflict", place))
-    elif qform is not None:
-        affine, source = qform, "qform"
+    elif has_qform:
+        affine, source = _qform(header, place), "qform"
     else:
         affine, source = _centred(header, shape), "pixdim"
         findings.append(warning("warning.affine-pixdim", place))
@@ -273,15 +272,26 @@ def _affine(header: Header, shape: tuple[int, int, int], place: str) -> tuple[Af
     return grid.affine, source, findings
 
 
-def _coded(header: Header, form: str, place: str) -> FloatArray | None:
-    if int(header[f"{form}_code"]) <= 0:
-        return None
+def _sform(header: Header) -> FloatArray:
     affine = np.eye(4)
-    if form == "sform":
-        affine[:3] = header["srow_xyz"]
-        return affine
+    affine[:3] = header["srow_xyz"]
+    return affine
+
+
+def _qform(header: Header, place: str) -> FloatArray:
+    affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = _qform_steps(header, place), header["qoffset_xyz"]
     return affine
+
+
+def _agree(sform: FloatArray, header: Header, shape: tuple[int, int, int], place: str) -> bool:
+    """Whether the qform puts each voxel where the sform does; one that cannot be used does not."""
+    try:
+        qform = _qform(header, place)
+    except SourceError:
+        return False
+    # Not "more than": a qform of NaN is no agreement.
+    return _apart_voxels(sform, qform, shape) <= 0.1
 
 
 def _qform_steps(header: Header, place: str) -> FloatArray:
@@ -315,7 +325,8 @@ def _qform_steps(header: Header, place: str) -> FloatArray:
 
 def _centred(header: Header, shape: tuple[int, int, int]) -> FloatArray:
     """Return the affine of a file that has none, as nibabel makes it: i to the left, the middle at the origin."""
-    steps = header["pixdim"][1:4].astype(np.float64) * [-1, 1, 1]
+    # nifti1.h: pixdim is positive; nibabel takes a negative one as if it were.
+    steps = np.abs(header["pixdim"][1:4].astype(np.float64)) * [-1, 1, 1]
     affine = np.diag([*steps, 1.0])
     affine[:3, 3] = -(np.array(shape) - 1) / 2 * steps
     return affine

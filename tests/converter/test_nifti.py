@@ -117,9 +117,11 @@ def test_affines_are_nibabels_bit_for_bit(data: st.DataObject, version: int, ord
 
 
 def nibabels_affine(header: Any, form: str) -> np.ndarray | None:
+    header = header.copy()
     if header["pixdim"][0] == 0:
-        header = header.copy()
         header["pixdim"][0] = 1
+    if form == "pixdim":  # what nibabel does before, when it loads a file
+        header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
     try:
         return np.asarray(
             {"sform": header.get_sform, "qform": header.get_qform, "pixdim": header.get_base_affine}[form]()
@@ -148,9 +150,20 @@ def test_conflict_is_measured_at_the_far_corner(header_of: Read, las: np.ndarray
     assert codes(header_of(np.zeros((2, 2, 101), "u1"), qform=qform)) == ["warning.affine-conflict"]
 
 
-def test_a_qform_without_numbers_is_no_agreement(header_of: Read) -> None:
-    header = header_of(fields={"quatern_b": np.nan, "qoffset_x": np.nan})
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"quatern_b": np.nan, "qoffset_x": np.nan},
+        {"quatern_b": 2.0},
+        {"pixdim": [3, 2, 2, 3, 0, 0, 0, 0]},
+        {"pixdim": [1, 2, 2, -3, 0, 0, 0, 0]},
+    ],
+    ids=["no numbers", "no quaternion", "no qfac", "negative spacing"],
+)
+def test_a_qform_that_cannot_be_used_is_no_agreement(header_of: Read, las: np.ndarray, fields: dict[str, Any]) -> None:
+    header = header_of(fields=fields)
     assert header.affine_source == "sform"
+    np.testing.assert_array_equal(header.grid.affine, las)
     assert codes(header) == ["warning.affine-conflict"]
 
 
