@@ -47,6 +47,8 @@ _MOST_KEYS: Final = 10_000
 """Whose headers are remembered; more than a few subjects have."""
 _MOST_FILES: Final = 200
 """That are held open; a fifth of what a process may have open by default."""
+_LONGEST_HELD_S: Final = 30.0
+"""That a file stays open, used or not: one that was deleted takes its place on the disk until it is closed."""
 _MOST_CLIENTS: Final = 1000
 """Whose usual headers are remembered."""
 _LONGEST_FIELDS: Final = 2000
@@ -94,6 +96,7 @@ class Shortcut:
         self._catalog: Catalog | None = None
         self._keys: dict[bytes, _Key] = {}
         self._holding: list[_Key] = []
+        self._closing: asyncio.TimerHandle | None = None
         self._room = memoryview(bytearray(PIECE_BYTES))
         self._clients: set[bytes] = set()
 
@@ -154,9 +157,14 @@ class Shortcut:
         held = self._folder.held(key.stored)
         key.hold(held)
         self._holding.append(key)
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().call_later(_LONGEST_HELD_S, self._let_go)
         return held
 
     def _let_go(self) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
         for key in self._holding:
             key.held = None
         self._holding = []

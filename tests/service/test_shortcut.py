@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -54,7 +55,7 @@ def size(mirror: Path) -> int:
 
 
 def asked(app: FastAPI, url: str, headers: dict[str, str] | None = None) -> Any:
-    return sent(app, request_of(url, headers))
+    return sent(app, request_of(url, headers).encode("latin-1"))
 
 
 def request_of(url: str, headers: dict[str, str] | None = None) -> str:
@@ -62,8 +63,11 @@ def request_of(url: str, headers: dict[str, str] | None = None) -> str:
     return f"GET {url} HTTP/1.1\r\n{''.join(f'{name}: {text}\r\n' for name, text in lines.items())}\r\n"
 
 
-def sent(app: FastAPI, request: str) -> Any:
-    return Shortcut(app.state).answer("127.0.0.1", request.encode("latin-1"), b"")
+def sent(app: FastAPI, request: bytes) -> Any:
+    async def answer() -> Any:  # on an event loop, where it sets a timer
+        return Shortcut(app.state).answer("127.0.0.1", request, b"")
+
+    return asyncio.run(answer())
 
 
 def both(client: httpx.Client, url: str, headers: dict[str, str]) -> tuple[httpx.Response, httpx.Response]:
@@ -219,7 +223,7 @@ def test_what_it_takes_the_parser_understands_alike(
     request = f"GET {KEY} HTTP/1.1\r\n".encode() + b"".join(pieces) + b"Host: x\r\n\r\n"
     for place, piece in harm:
         request = request[:place] + piece + request[place:]
-    answer = Shortcut(app.state).answer("127.0.0.1", request, b"")
+    answer = sent(app, request)
     if answer is None:
         return
     head, body = answer
@@ -407,26 +411,41 @@ def test_a_file_that_was_answered_from_may_change(own: tuple[FastAPI, httpx.Clie
     assert len({answer.headers["etag"] for answer in answers}) == 3
 
 
+def held_open(store: Path) -> set[str]:
+    names = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.add(str(link.readlink()))
+    return {name for name in names if name.startswith(str(store))}
+
+
 def test_few_files_stay_open(own: tuple[FastAPI, httpx.Client, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     app, client, store = own
-
-    def held() -> set[str]:
-        names = set()
-        for link in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                names.add(str(link.readlink()))
-        return {name for name in names if name.startswith(str(store))}
-
     monkeypatch.setattr(shortcut, "_MOST_FILES", 3)
     files = [path for path in store.rglob("*") if path.is_file()][:10]
     for path in files:
         answer = client.get(f"/zarr/0001.ome.zarr/{path.relative_to(store)}", headers={"Range": "bytes=0-9"})
         assert answer.content == path.read_bytes()[:10]
-        assert str(path) in held()
-        assert len(held()) <= 3
+        assert str(path) in held_open(store)
+        assert len(held_open(store)) <= 3
     app.state.reader._announced = app.state.reader._catalog = copy(app.state.reader._catalog)  # another publication
     client.get(KEY)
-    assert held() == {str(store / KEY.removeprefix("/zarr/0001.ome.zarr/"))}
+    assert held_open(store) == {str(store / KEY.removeprefix("/zarr/0001.ome.zarr/"))}
+
+
+def test_files_are_closed_although_nobody_reads_any_more(
+    own: tuple[FastAPI, httpx.Client, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was withdrawn may not stay on the disk for as long as nobody asks."""
+    _, client, store = own
+    monkeypatch.setattr(shortcut, "_LONGEST_HELD_S", 1.0)
+    for _ in range(2):  # closed, opened anew, and closed again
+        client.get(KEY)
+        assert held_open(store)
+        deadline = time.monotonic() + 20
+        while held_open(store) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not held_open(store)
 
 
 def test_what_a_slow_reader_has_not_taken_stays_what_it_was(own: tuple[FastAPI, httpx.Client, Path]) -> None:
