@@ -95,7 +95,7 @@ async def answer_object(request: Request, upstream: Upstream, key: str, headers:
     NotFoundError, StoreError
         As `Upstream.open` does.
     RequestError
-        The range lies outside the object, or ``If-Match`` names other bytes.
+        The range lies outside the object, or ``If-Match`` or ``If-Unmodified-Since`` mean other bytes.
     """
     # A plain dictionary, with the first of each: the framework's searches all of them anew for each that is asked for.
     asked = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
@@ -110,7 +110,7 @@ async def answer_object(request: Request, upstream: Upstream, key: str, headers:
     try:
         opened, ranged = await _opened(upstream, key, wanted, asked.get("if-range"), body=body)
     except RequestError:
-        if "if-match" in asked:  # the range was meant for other bytes
+        if "if-match" in asked or "if-unmodified-since" in asked:  # the range was meant for other bytes
             _require_match(asked, await upstream.open(key, None, body=False), key)
         raise
     _require_match(asked, opened, key)
@@ -153,15 +153,24 @@ def _holds(if_range: str | None, opened: Opened) -> bool:
 
 
 def _require_match(asked: Mapping[str, str], opened: Opened, key: str) -> None:
-    if not names_bytes(asked.get("if-match", "*"), opened.etag):
+    if "if-match" in asked:
+        same = names_bytes(asked["if-match"], opened.etag)
+    else:
+        same = not _is_later(opened, asked.get("if-unmodified-since"))
+    if not same:
         raise RequestError("request.precondition", "the object has other bytes by now", place=key)
 
 
 def _is_unchanged(asked: Mapping[str, str], opened: Opened) -> bool:
     if "if-none-match" in asked:
         return names(asked["if-none-match"], opened.etag)
-    since = _date(asked["if-modified-since"])
-    return since is not None and opened.modified.replace(microsecond=0) <= since
+    return not _is_later(opened, asked["if-modified-since"], unknown=True)
+
+
+def _is_later(opened: Opened, date: str | None, *, unknown: bool = False) -> bool:
+    """Whether an object was changed after a date; `unknown` where the date is none."""
+    since = None if date is None else _date(date)
+    return unknown if since is None else opened.modified.replace(microsecond=0) > since
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import start_http_server
@@ -26,6 +26,7 @@ from service.limits import Limits
 from service.metrics import Metrics
 from service.observation import Observed
 from service.openapi import DescribedApp
+from service.parameters import given_once
 from service.pool import Pool
 from service.reader import Reader
 from service.routes import (
@@ -65,7 +66,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     _provide(app, settings)
     app.router.routes.extend(zarr.routes)
     for each in (home, docs, subjects, summaries, cutouts, nifti, pictures, documents, operation):
-        app.include_router(each.router)
+        app.include_router(each.router, dependencies=[Depends(given_once)])
     if not settings.metrics_port:
         app.include_router(operation.public_metrics)
     app.add_exception_handler(VoxshelfError, errors.on_error)
@@ -94,7 +95,7 @@ def _provide(app: FastAPI, settings: ServiceSettings) -> None:
     app.state.pool = Pool(settings.decoding_threads, settings.decoding_answers)
     if store.is_local:
         # The operating system keeps what was read of a folder.
-        app.state.upstream = Folder(store.url, settings.upstream_timeout_s)
+        app.state.upstream = Folder(store.url, settings.upstream_timeout_s, metrics)
     else:
         bucket = Bucket(store.url, settings, metrics)
         app.state.upstream = Cached(bucket, int(settings.cache_mb * 1e6), settings.cache_ttl_s, metrics)

@@ -1,14 +1,17 @@
-"""What requests say of ETags, and the ETags of answers that are made on the spot."""
+"""What requests say of ETags; and ETags, and headers alone, of answers that are made on the spot."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
+from starlette.responses import Response
 
+from corpus.errors import RequestError
 from service.ranges import ByteRange, parse_range
 
 REVALIDATE: Final = "no-cache, no-transform"
@@ -41,9 +44,28 @@ def means_bytes(if_range: str, etag: str, modified: str | None = None) -> bool:
 
 
 def is_unchanged(request: Request, etag: str) -> bool:
-    """Whether the request's ``If-None-Match`` names the tag, so that 304 is the answer."""
+    """Whether the request's ``If-None-Match`` names the tag, so that 304 is the answer.
+
+    Raises
+    ------
+    RequestError
+        ``If-Match`` names others only, and it is decided first (RFC 9110 section 13.2.2).
+    """
+    if not names_bytes(request.headers.get("if-match", "*"), etag):
+        raise RequestError("request.precondition", "the answer is another one by now")
     condition = request.headers.get("if-none-match")
     return condition is not None and names(condition, etag)
+
+
+def headers_alone(headers: Mapping[str, str], media_type: str) -> Response:
+    """Return the answer to a HEAD request whose body nobody makes.
+
+    The framework would add the length of the empty body, and the one that counts is GET's (RFC 9110 section 8.6).
+    """
+    answer = Response(headers=headers, media_type=media_type)
+    if "Content-Length" not in headers:
+        del answer.headers["Content-Length"]
+    return answer
 
 
 def wanted_range(request: Request, etag: str) -> ByteRange | None:

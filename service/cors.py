@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access import ACKNOWLEDGE_HEADER, ATTRIBUTION_HEADER
 
+METHODS: Final = "GET, HEAD, OPTIONS"
+"""Of every route."""
 HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, "
@@ -24,11 +26,12 @@ HEADERS: Final = {
 }
 _RAW: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _PREFLIGHT: Final = {
-    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, If-Match, If-Modified-Since, If-None-Match, If-Range, Range, "
+    "Access-Control-Allow-Methods": METHODS,
+    "Access-Control-Allow-Headers": "Authorization, If-Match, If-Modified-Since, If-None-Match, If-Range, "
+    "If-Unmodified-Since, Range, "
     f"{ACKNOWLEDGE_HEADER}",
     "Access-Control-Max-Age": "86400",
-    "Allow": "GET, HEAD, OPTIONS",
+    "Allow": METHODS,
 }
 
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from corpus.errors import CODES, RequestError, VoxshelfError
+from service.cors import METHODS
 
 STATUS: Final[dict[str, int]] = {
     "not-found": 404,
@@ -101,7 +102,10 @@ async def on_http_error(_request: Request, error: Exception) -> Response:
         raise error
     code = {404: "not-found.route", 405: "request.method"}.get(error.status_code, "request.parameter")
     body = {"code": code, "message": str(error.detail), "hint": CODES[code].hint}
-    return JSONResponse(body, error.status_code, {**(error.headers or {}), "Cache-Control": "no-store"})
+    headers = {**(error.headers or {}), "Cache-Control": "no-store"}
+    if error.status_code == 405:
+        headers["Allow"] = METHODS  # the framework names those of one of the routes of the path
+    return JSONResponse(body, error.status_code, headers)
 
 
 async def on_invalid(_request: Request, error: Exception) -> Response:

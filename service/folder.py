@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -21,7 +22,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from corpus.errors import NotFoundError, RequestError, StoreError
+from corpus.errors import NotFoundError, RequestError, StoreError, VoxshelfError
+from service.metrics import Metrics
 from service.ranges import ByteRange
 from service.upstream import PIECE_BYTES, Content, Method, Opened, resolve
 
@@ -101,11 +103,14 @@ class Folder:
         The mirror.
     timeout_s
         How long the file system may take to give a piece.
+    metrics
+        Counts what waited for the file system; what was in memory waits for nothing.
     """
 
-    def __init__(self, root: str, timeout_s: float) -> None:
+    def __init__(self, root: str, timeout_s: float, metrics: Metrics) -> None:
         self._root = root
         self._timeout_s = timeout_s
+        self._metrics = metrics
         # Threads of their own: what decodes in the framework's pool must not hold up plain bytes.
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
         self._is_disk: bool | None = None
@@ -185,11 +190,18 @@ class Folder:
                 yield await self._in_thread(lambda start=start, stop=stop: _read(found, start, stop))  # type: ignore[misc]  # a lambda's defaults
 
     async def _in_thread[T](self, call: Callable[[], T]) -> T:
+        started, outcome = time.perf_counter(), "ok"
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.get_running_loop().run_in_executor(self._pool, call)
         except TimeoutError as error:
+            outcome = "store.timeout"
             raise StoreError("store.timeout", "the file system did not answer in time") from error
+        except VoxshelfError as error:
+            outcome = error.code
+            raise
+        finally:
+            self._metrics.upstream("read", outcome, time.perf_counter() - started)
 
 
 def _opened_file(path: str, key: str) -> int:

@@ -40,14 +40,17 @@ class Metrics:
         self.subjects = Gauge("voxshelf_subjects", "Subjects in the tables in use", registry=registry)
         registry.register(answered)
         self._upstream = Counter(
-            "voxshelf_upstream_requests", "Requests to object storage", ["operation", "outcome"], registry=registry
+            "voxshelf_upstream_requests",
+            "Requests to object storage, and reads of a folder that waited",
+            ["operation", "outcome"],
+            registry=registry,
         )
         self._upstream_seconds = Histogram(
             "voxshelf_upstream_seconds", "Until its answer began", ["operation"], registry=registry, buckets=SECONDS
         )
 
     def upstream(self, operation: str, outcome: str, seconds: float) -> None:
-        """Count a request to object storage; tries count one by one."""
+        """Count a request to object storage, where tries count one by one, or a read of a folder."""
         self._upstream.labels(operation, outcome).inc()
         self._upstream_seconds.labels(operation).observe(seconds)
 

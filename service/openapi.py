@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -14,6 +16,20 @@ from service.examples import EXAMPLES
 from service.schemas import SCHEMAS, ref
 
 Answers = dict[int | str, dict[str, Any]]
+_UNCHANGED: Final = {"description": "The answer is the one that `If-None-Match` names."}
+_CONDITIONS: Final = {
+    304: {
+        "If-None-Match": "ETags that are at hand; 304 for one of them.",
+        "If-Match": "ETags of the answer that is wanted; 412 for others.",
+    },
+    206: {
+        "Range": "`bytes=a-b`, `bytes=a-` or `bytes=-N`; several ranges give the whole.",
+        "If-Range": "The range only if the answer has this ETag, otherwise the whole.",
+    },
+}
+"""Request headers of a route that may answer with a status."""
+_PART: Final = {"Content-Range": "Which bytes these are, and of how many."}
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _DESCRIPTION: Final = """
 A mirror of medical volumes as chunked OME-Zarr, byte for byte, with a catalogue.
@@ -72,15 +88,17 @@ def answers(schema: str | None, *codes: str, tables: bool = True) -> Answers:
     tables
         Whether the route needs the tables, so that all faults of a mirror are among its answers.
     """
-    good: Answers = {}
+    good: Answers = {304: _UNCHANGED} if tables else {}
     if schema is not None:
         # By reference, since the framework would drop what is null in an example.
         example = {"example": {"$ref": f"#/components/examples/{schema}"}}
         good[200] = {"description": "OK", "content": {"application/json": {"schema": ref(schema), "examples": example}}}
-    return good | errors(*codes, *(CATALOGUE_CODES if tables else ()))
+    return good | errors(*codes, *(("request.precondition", *CATALOGUE_CODES) if tables else ()))
 
 
-def data_answers(media_types: tuple[str, ...], *codes: str, ranged: bool = False) -> Answers:
+def data_answers(
+    media_types: tuple[str, ...], *codes: str, ranged: bool = False, also: Mapping[str, str] = _NO_HEADERS
+) -> Answers:
     """Return the answers of a route that gives data of a subject as a file.
 
     Parameters
@@ -91,23 +109,30 @@ def data_answers(media_types: tuple[str, ...], *codes: str, ranged: bool = False
         Error codes of this route beyond those of every route that decodes voxels.
     ranged
         Whether the route knows ``Range``.
+    also
+        Response headers of this route alone, and what they say.
     """
     texts = {"ETag": "Changes when the data do.", "Link": "The licence.", ATTRIBUTION_HEADER: "To give with the data."}
-    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in texts.items()}
+    headers, own = _described(texts), _described({**texts, **also})
     binary = {"schema": {"type": "string", "format": "binary"}}
-    whole = {"description": "The data.", "headers": headers, "content": dict.fromkeys(media_types, binary)}
-    partial: Answers = {206: {**whole, "description": "The range that was asked for."}} if ranged else {}
+    whole = {"description": "The data.", "headers": own, "content": dict.fromkeys(media_types, binary)}
+    part = {"description": "The range that was asked for.", "headers": own | _described(_PART)}
+    partial: Answers = {206: {**whole, **part}} if ranged else {}
     return {
         200: whole,
         **partial,
         304: {"description": "The data are those that `If-None-Match` names.", "headers": headers},
         **errors(
             *(["request.range"] if ranged else []),
-            *("request.parameter", "request.key", *LICENCE_CODES),
+            *("request.parameter", "request.key", "request.precondition", *LICENCE_CODES),
             *("not-found.subject", "not-found.withdrawn", "not-found.volume", *codes),
             *("layout.object", "layout.metadata", *CATALOGUE_CODES),
         ),
     }
+
+
+def _described(headers: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()}
 
 
 def errors(*codes: str) -> Answers:
@@ -134,6 +159,19 @@ def _error_answer(status: int) -> dict[str, Any]:
     if status in {429, 502, 503, 504}:
         answer["headers"] = {"Retry-After": {"required": True, "schema": {"type": "string"}}}
     return answer
+
+
+def _add_conditions(paths: dict[str, Any]) -> None:
+    """Describe the request headers that routes read for themselves."""
+    for operation in (operation for operations in paths.values() for operation in operations.values()):
+        for status, headers in _CONDITIONS.items():
+            answer = operation["responses"].get(str(status), {})
+            # A part of a JSON document is none, and who checks answers by this document would refuse it.
+            if answer and not any("json" in kind for kind in answer.get("content", ())):
+                operation.setdefault("parameters", []).extend(
+                    {"in": "header", "name": name, "description": text, "required": False, "schema": {"type": "string"}}
+                    for name, text in headers.items()
+                )
 
 
 class DescribedApp(FastAPI):
@@ -164,6 +202,7 @@ class DescribedApp(FastAPI):
                 servers=[{"url": "/"}],
                 routes=self.routes,
             )
+            _add_conditions(document["paths"])
             document["paths"] |= self._raw_paths
             for path, operations in document["paths"].items():
                 if path.startswith(_GUARDED_PATHS):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Final, get_origin
 
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from corpus.cutouts import Cut
 from corpus.errors import RequestError
 from corpus.regions import Box
 from service.formats import Format
+from service.search import SubjectFilter
 
 _SIX = "six numbers with commas between"
 
@@ -22,6 +25,31 @@ class DataQuery(BaseModel):
     acknowledge: Annotated[
         list[str], Field(max_length=20, description="SPDX ids of licences that are accepted.", examples=[["CC-BY-4.0"]])
     ] = []  # pydantic copies it
+
+
+QueryDep = Annotated[DataQuery, Query()]
+"""Of routes that take nothing else."""
+
+
+_LISTS: Final = frozenset(
+    name
+    for model in (DataQuery, SubjectFilter)
+    for name, field in model.model_fields.items()
+    if get_origin(field.annotation) is list
+)
+
+
+async def given_once(request: Request) -> None:
+    """Refuse a parameter that stands twice: of ``label=liver&label=spleen`` the framework would take the last.
+
+    Raises
+    ------
+    RequestError
+        It does, and is not one that takes several.
+    """
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    if twice := [name for name, count in counts.items() if count > 1 and name not in _LISTS]:
+        raise RequestError("request.parameter", f"{twice[0][:80]} stands more than once")
 
 
 class CutQuery(DataQuery):
@@ -60,7 +88,7 @@ class CutQuery(DataQuery):
         Raises
         ------
         RequestError
-            A box is not six numbers, or more than one region is given.
+            A box is not six numbers, more than one region is given, or a margin of none.
         """
         box = None
         if self.box is not None:
@@ -75,6 +103,8 @@ class CutQuery(DataQuery):
         cut = Cut(self.level, self.label, self.margin_mm, bounds, box)
         if cut.regions > 1:
             raise RequestError("request.parameter", "give one of label, bbox_mm and box")
+        if self.margin_mm and self.label is None:
+            raise RequestError("request.parameter", "margin_mm is around a label, and none is given")
         return cut
 
 

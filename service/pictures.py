@@ -28,6 +28,7 @@ from corpus.picture import (
     voxels_at,
 )
 from corpus.regions import Box
+from corpus.volumes import is_label
 from service.pool import Pool
 from service.volumes import StoredArray, StoredVolume
 from service.voxels import VoxelReader
@@ -122,11 +123,13 @@ def require_view(row: Row, view: View) -> None:
     Raises
     ------
     RequestError
-        The volume does not have the slice, or the preset is of CT and the volume is none.
+        The volume does not have the slice, the preset is of CT and the volume is none, or a window is for a label map.
     """
     _slice_of(grid_of(row), view)
     if view.preset is not None and row["volume"] != "ct":
         raise RequestError("request.parameter", f"preset={view.preset} is a window of CT; give window=low,high")
+    if view.window is not None and is_label(row):
+        raise RequestError("request.parameter", "a label map has colours, and no window")
 
 
 def _slice_of(grid: Grid, view: View) -> int:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import re
+import resource
 import time
 from functools import partial
 from typing import Any, Final
@@ -46,7 +47,7 @@ _PLAIN: Final = re.compile(rb"%s[A-Za-z0-9._/-]+" % PREFIX.encode())
 _MOST_KEYS: Final = 10_000
 """Whose headers are remembered; more than a few subjects have."""
 _MOST_FILES: Final = 200
-"""That are held open; a fifth of what a process may have open by default."""
+"""That are held open, and never more than a fifth of what the process may have open: connections need the others."""
 _LONGEST_HELD_S: Final = 30.0
 """That a file stays open, used or not: one that was deleted takes its place on the disk until it is closed."""
 _MOST_CLIENTS: Final = 1000
@@ -96,6 +97,7 @@ class Shortcut:
         self._catalog: Catalog | None = None
         self._keys: dict[bytes, _Key] = {}
         self._holding: list[_Key] = []
+        self._share = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 5
         self._closing: asyncio.TimerHandle | None = None
         self._room = memoryview(bytearray(PIECE_BYTES))
         self._clients: set[bytes] = set()
@@ -152,7 +154,7 @@ class Shortcut:
         return None
 
     def _hold(self, key: _Key) -> Held:
-        if len(self._holding) >= _MOST_FILES:
+        if len(self._holding) >= min(_MOST_FILES, self._share):
             self._let_go()
         held = self._folder.held(key.stored)
         key.hold(held)

@@ -14,7 +14,7 @@ from corpus.cutouts import Cut, box_of_cut
 from corpus.errors import RequestError
 from corpus.geometry import Grid
 from corpus.regions import Box
-from service.conditions import REVALIDATE, etag_of, is_unchanged
+from service.conditions import REVALIDATE, etag_of, headers_alone, is_unchanged
 from service.dependencies import CatalogDep, GrantDep, pool_of, upstream_of
 from service.formats import Format, gzipped, header_of, in_pieces
 from service.openapi import data_answers
@@ -32,6 +32,18 @@ router = APIRouter(
         "not-found.level",
         "request.region",
         "request.too-large",
+        also={
+            "Content-Disposition": "A name for the file.",
+            "X-Voxshelf-Affine": "From voxels i, j, k of the cut-out to RAS+ mm: 16 numbers, row by row.",
+            "X-Voxshelf-Dtype": "Of the numbers, as NumPy writes it: `<i2`.",
+            "X-Voxshelf-Inter": "To be added to a stored number times `X-Voxshelf-Slope` for its physical value.",
+            "X-Voxshelf-Level": "Of the pyramid.",
+            "X-Voxshelf-Shape": "Voxels along z, y, x.",
+            "X-Voxshelf-Slope": "Physical value of one step of the stored numbers.",
+            "X-Voxshelf-Spacing-Mm": "Along z, y, x.",
+            "X-Voxshelf-Start": "First voxel in the level, along z, y, x.",
+            "X-Voxshelf-Units": "Of physical values; empty where they are not known.",
+        },
     ),
 )
 
@@ -91,7 +103,7 @@ async def cutout(
     if format_ is not Format.NII_GZ:
         headers["Content-Length"] = str(len(header) + part.voxel_bytes)
     if request.method == "HEAD":
-        return Response(headers=headers, media_type=format_.media_type)
+        return headers_alone(headers, format_.media_type)
     parts = _parts(header, VoxelReader(upstream, pool, subject), part)
     pieces = gzipped(pool, parts) if format_ is Format.NII_GZ else in_pieces(parts)
     return DecodedResponse(await pool.begun(pieces), 200, headers, format_.media_type)

@@ -63,6 +63,20 @@ def search(request: Request) -> Response:
     return RedirectResponse(f"v1/subjects?{urlencode(filled)}", 303)
 
 
+@router.head("/robots.txt", include_in_schema=False)
+@router.get("/robots.txt", include_in_schema=False)
+def robots(request: Request) -> Response:
+    """Ask crawlers to read pages and tables, and to leave terabytes of voxels alone."""
+    lines = [
+        "User-agent: *",
+        "Disallow: /zarr/",
+        "Disallow: /v1/subjects/*/",
+        f"Sitemap: {request.base_url}sitemap.xml",
+    ]
+    return Response("\n".join([*lines, ""]), media_type="text/plain")
+
+
+@router.head("/sitemap.xml", include_in_schema=False)
 @router.get("/sitemap.xml", include_in_schema=False)
 def sitemap(request: Request, catalog: CatalogDep, access: AccessDep) -> Response:
     """Return the addresses that search engines should know: the page for people, and each subject that is open."""

@@ -73,6 +73,7 @@ async def metrics(request: Request) -> Response:
 
 public_metrics = APIRouter(tags=["operation"])
 """``/metrics`` beside the other routes, for who has no port of its own for it."""
+public_metrics.add_api_route("/metrics", metrics, methods=["HEAD"], include_in_schema=False)
 public_metrics.add_api_route(
     "/metrics", metrics, methods=["GET"], summary="Counters for Prometheus", responses=_PAGE, response_class=Response
 )

@@ -13,10 +13,10 @@ from corpus.errors import RequestError
 from corpus.picture import CT_WINDOWS_HU, PLANES
 from corpus.volumes import is_label
 from service.access import Grant
-from service.conditions import REVALIDATE, etag_of, is_unchanged
+from service.conditions import REVALIDATE, etag_of, headers_alone, is_unchanged
 from service.dependencies import CatalogDep, GrantDep, pool_of, upstream_of
 from service.openapi import data_answers
-from service.parameters import DataQuery
+from service.parameters import DataQuery, QueryDep
 from service.pictures import View, draw, require_view, values_of
 from service.volumes import read_stored_volume
 from service.voxels import VoxelReader
@@ -93,7 +93,7 @@ async def slice_png(
 
 @router.head("/thumbnail.png", include_in_schema=False)
 @router.get("/thumbnail.png", summary="A small picture", response_class=Response)
-async def thumbnail(request: Request, catalog: CatalogDep, grant: GrantDep, volume: str) -> Response:
+async def thumbnail(request: Request, catalog: CatalogDep, grant: GrantDep, volume: str, _query: QueryDep) -> Response:
     """Return the middle coronal slice, 160 pixels high or wide."""
     return await _picture(request, catalog, grant, volume, (View(plane="coronal", size=160), ()))
 
@@ -108,13 +108,15 @@ async def _picture(
     rows = [catalog.volume(subject, family) for family in families or values]
     if strange := [each["volume"] for each in rows if not is_label(each)]:
         raise RequestError("request.parameter", f"overlay={strange[0]} is no label map")
+    if families and (hidden := set(values) - set(families)):
+        raise RequestError("request.parameter", f"labels names some of {min(hidden)}, which overlay leaves out")
     require_view(row, view)
     etag = etag_of(row, rows, view, sorted(values))
     headers = {**grant.headers(REVALIDATE), "ETag": etag}
     if is_unchanged(request, etag):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
-        return Response(headers=headers, media_type="image/png")
+        return headers_alone(headers, "image/png")
     upstream, pool = upstream_of(request), pool_of(request)
     async with pool.turn():
         shown = await read_stored_volume(upstream, pool, row)

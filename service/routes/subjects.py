@@ -31,13 +31,13 @@ _CSV[200] = {"description": "All rows, with a header.", "content": {"text/csv": 
 
 @router.head("/subjects.csv", include_in_schema=False)
 @router.get("/subjects.csv", summary="List subjects as CSV", responses=_CSV, response_class=Response)
-def subjects_csv(index: IndexDep, query: Annotated[SubjectFilter, Query()]) -> Response:
+def subjects_csv(request: Request, index: IndexDep, query: Annotated[SubjectFilter, Query()]) -> Response:
     """Return all rows of ``catalog.parquet`` that the filters choose, as one CSV file.
 
     Lists are joined with `;`, unknown values are empty, and a text that a spreadsheet would run as a formula begins
     with `'`.
     """
-    return csv_answer(index.find(query), SCHEMAS["catalog"].names, "subjects.csv")
+    return csv_answer(request, index.find(query), SCHEMAS["catalog"].names, "subjects.csv")
 
 
 @router.head("/subjects.json", include_in_schema=False)

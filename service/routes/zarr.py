@@ -116,5 +116,12 @@ async def _read_routed(request: Request) -> Response:
     return await _read_object(request, **request.path_params)
 
 
-# For what the shortcut does not take: other methods, which the framework refuses.
-routes = [Route(PREFIX + "{store}/{key:path}", _read_routed, methods=_METHODS)]
+async def _read_store(_request: Request) -> Response:
+    raise NotFoundError("not-found.key", "a store has keys, and begins with that of its zarr.json")
+
+
+# For what the answers above do not take: other methods, which the framework refuses, and a store without a key.
+routes = [
+    Route(PREFIX + "{store}/{key:path}", _read_routed, methods=_METHODS),
+    Route(PREFIX + "{store}", _read_store, methods=_METHODS),
+]

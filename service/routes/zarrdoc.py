@@ -61,6 +61,7 @@ def _operation(method: str) -> dict[str, Any]:
         _parameter("header", "If-None-Match", "ETags that are at hand."),
         _parameter("header", "If-Modified-Since", "A date; looked at without `If-None-Match` only."),
         _parameter("header", "If-Match", "ETags of the bytes that are wanted; 412 for others."),
+        _parameter("header", "If-Unmodified-Since", "A date; looked at without `If-Match` only; 412 if it is past."),
         _parameter("header", "If-Range", "The range only if the object is this one, otherwise the whole."),
     ]
     return {

@@ -21,7 +21,7 @@ class Counted(Folder):
     """Files, and how often they were asked for."""
 
     def __init__(self, root: str) -> None:
-        super().__init__(root, 10)
+        super().__init__(root, 10, Metrics(Answered(log=False)))
         self.asked: list[str] = []
 
     async def open(self, key: str, wanted: ByteRange | None, *, body: bool) -> Opened:

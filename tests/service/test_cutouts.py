@@ -140,6 +140,8 @@ def test_head_says_what_get_says(orders_client: httpx.Client) -> None:
         }
         if name != "cutout":
             assert int(head.headers["content-length"]) == len(get.content)
+        else:
+            assert "content-length" not in head.headers  # nobody knows it, and it is not 0
 
 
 def test_the_same_cut_out_is_not_sent_again_and_another_one_has_another_tag(orders_client: httpx.Client) -> None:
@@ -175,6 +177,10 @@ def test_the_same_cut_out_is_not_sent_again_and_another_one_has_another_tag(orde
         ("0001/ct/cutout?level=-1", 422, None),
         ("0001/ct/cutout.mha", 422, None),
         ("0001/ct/cutout?lable=liver", 422, None),
+        ("0001/ct/cutout?label=liver&label=spleen", 422, "request.parameter"),
+        ("0001/ct/cutout?level=0&level=1", 422, "request.parameter"),
+        ("0001/ct/cutout?margin_mm=10", 422, "request.parameter"),
+        ("0001/ct/cutout?margin_mm=10&bbox_mm=-50,-50,100,50,50,200", 422, "request.parameter"),
         ("0001/ct/cutout.npy?format=raw", None, "request.parameter"),
     ],
 )

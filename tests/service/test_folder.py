@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from corpus.errors import NotFoundError, StoreError
 from service import folder
+from service.answered import Answered
 from service.folder import Folder
+from service.metrics import Metrics
 from service.ranges import ByteRange
 from service.upstream import PIECE_BYTES, Opened
 
@@ -27,7 +29,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     (root / "big").write_bytes(DATA)
     (root / "empty").touch()
     (root / "sub").mkdir()
-    found = Folder(str(root), 10)
+    found = Folder(str(root), 10, Metrics(Answered(log=False)))
     found._is_disk = request.param == "disk"
     return found
 
@@ -64,7 +66,7 @@ def test_a_file_that_changes_while_it_is_read_never_mixes_bytes(tmp_path: Path, 
     path.write_bytes(DATA)
 
     async def read() -> None:
-        opened = await Folder(str(tmp_path), 10).open("big", None, body=True)
+        opened = await Folder(str(tmp_path), 10, Metrics(Answered(log=False))).open("big", None, body=True)
         pieces = opened.pieces
         assert await anext(pieces) == DATA[:PIECE_BYTES]
         with path.open("r+b") as file:
@@ -84,7 +86,7 @@ def test_a_file_that_is_replaced_while_it_is_read_stays_what_it_was(tmp_path: Pa
     (tmp_path / "big").write_bytes(DATA)
 
     async def read() -> None:
-        opened = await Folder(str(tmp_path), 10).open("big", None, body=True)
+        opened = await Folder(str(tmp_path), 10, Metrics(Answered(log=False))).open("big", None, body=True)
         (tmp_path / "new").write_bytes(DATA[::-1])
         (tmp_path / "new").replace(tmp_path / "big")
         assert await bytes_of(opened) == DATA
@@ -97,10 +99,29 @@ def test_a_file_system_that_hangs_is_told_in_time(tmp_path: Path) -> None:
 
     async def read() -> None:
         with pytest.raises(StoreError, match=r"store\.timeout"):
-            await Folder(str(tmp_path), 0.2).open("hangs", None, body=True)
+            await Folder(str(tmp_path), 0.2, Metrics(Answered(log=False))).open("hangs", None, body=True)
         os.close(os.open(tmp_path / "hangs", os.O_WRONLY))
 
     asyncio.run(read())
+
+
+def test_what_waited_for_the_file_system_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(DATA)
+    metrics = Metrics(Answered(log=False))
+    mount = Folder(str(tmp_path), 10, metrics)
+    mount._is_disk = False
+
+    async def read() -> None:
+        await bytes_of(await mount.open("big", None, body=True))
+        with pytest.raises(NotFoundError):
+            await mount.open("none", None, body=True)
+
+    asyncio.run(read())
+    page = metrics.page().decode()
+    # One look, then one read for each piece.
+    assert 'voxshelf_upstream_requests_total{operation="read",outcome="ok"} 4.0' in page
+    assert 'voxshelf_upstream_requests_total{operation="read",outcome="not-found.key"} 1.0' in page
+    assert 'voxshelf_upstream_seconds_count{operation="read"} 5.0' in page
 
 
 def test_disks_are_told_from_network_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,12 @@ def test_headers_and_conditions(orders_client: httpx.Client, orders_corpus: Path
     assert (same.status_code, same.content) == (206, get.content[:10])
     other = orders_client.get(url, headers={"Range": "bytes=0-9", "If-Range": '"other"'})
     assert (other.status_code, other.content) == (200, get.content)
+    stale = orders_client.get(url, headers={"If-Match": '"other"', "Range": "bytes=0-9"})
+    assert (stale.status_code, stale.json()["code"]) == (412, "request.precondition")
+    assert orders_client.get(url, headers={"If-Match": etag, "Range": "bytes=0-9"}).status_code == 206
+    assert orders_client.get(f"{url}?level=1").status_code == 422
     zipped = orders_client.head(f"{url}.gz")
+    assert "content-length" not in zipped.headers
     assert zipped.headers["content-type"] == "application/gzip"
     assert orders_client.get(f"{url}.gz", headers={"If-None-Match": zipped.headers["etag"]}).status_code == 304
 

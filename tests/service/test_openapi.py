@@ -35,9 +35,49 @@ def test_every_route_is_described_or_a_page(document: dict[str, Any]) -> None:
     for route in routes:
         routes += getattr(getattr(route, "original_router", None), "routes", [])
     paths = {route.path.replace(":path", "") for route in routes if hasattr(route, "path")}
-    pages = {"/", "/search", "/sitemap.xml", "/docs", "/docs/{name}", "/openapi.json"}
+    pages = {"/", "/search", "/robots.txt", "/sitemap.xml", "/zarr/{store}", "/docs", "/docs/{name}", "/openapi.json"}
     assert paths - pages == set(document["paths"]) - pages
     assert pages <= paths
+
+
+def test_every_route_has_head_and_says_which_methods_it_has(client: httpx.Client) -> None:
+    names = {
+        "{subject}": "0001",
+        "{volume}": "ct",
+        "{extension}": "npy",
+        "{store}": "0001.ome.zarr",
+        "{key}": "zarr.json",
+    }
+    paths = [*client.get("/openapi.json").json()["paths"], "/", "/docs", "/robots.txt", "/sitemap.xml", "/openapi.json"]
+    for path in paths:
+        for name, value in names.items():
+            path = path.replace(name, value)  # noqa: PLW2901
+        get, head, post = (client.request(method, path) for method in ("GET", "HEAD", "POST"))
+        assert (get.status_code, head.status_code, head.content) == (200, 200, b""), path
+        if path != "/metrics":  # which counts these requests too
+            assert head.headers.get("content-length") in {None, str(len(get.content))}, path
+        assert (post.status_code, post.headers["allow"]) == (405, "GET, HEAD, OPTIONS"), path
+
+
+def test_conditions_and_headers_are_described(document: dict[str, Any]) -> None:
+    def described(path: str) -> set[str]:
+        return {each["name"] for each in document["paths"][path]["get"]["parameters"]}
+
+    nii = "/v1/subjects/{subject}/{volume}.nii"
+    assert {"Range", "If-Range", "If-Match", "If-None-Match", "acknowledge"} <= described(nii)
+    assert {"If-Match", "If-None-Match"} <= described("/v1/labels") & described("/v1/subjects.csv")
+    assert "acknowledge" in described("/v1/subjects/{subject}/{volume}/thumbnail.png")
+    assert "Range" not in described("/v1/labels") | described(f"{nii}.gz")
+    assert "Content-Range" in document["paths"][nii]["get"]["responses"]["206"]["headers"]
+
+
+def test_every_header_of_a_cut_out_is_described(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    for path, operation in (("ct/cutout.npy", "/cutout.{extension}"), ("ct.nii", ".nii")):
+        sent = {name for name in client.get(f"/v1/subjects/0001/{path}").headers if name.startswith("x-voxshelf")}
+        known = document["paths"]["/v1/subjects/{subject}/{volume}" + operation]["get"]["responses"]["200"]["headers"]
+        assert sent <= {name.lower() for name in known}
+        assert sent
 
 
 def test_every_operation_is_explained(document: dict[str, Any]) -> None:

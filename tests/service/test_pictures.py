@@ -151,6 +151,10 @@ def test_an_unchanged_picture_is_not_drawn_again(client: httpx.Client) -> None:
         ("0001/ct/slice.png?window=1", None),
         ("0001/pet/slice.png?preset=lung", None),
         ("0001/ct/slice.png?planes=coronal", 422),
+        ("0001/ct/slice.png?plane=axial&plane=coronal", 422),
+        ("0001/ct/slice.png?labels=liver&overlay=ribs", 422),
+        ("0001/organs/slice.png?window=0,5", 422),
+        ("0001/ct/thumbnail.png?plane=axial", 422),
         ("0001/mr/thumbnail.png", 404),
     ],
 )
@@ -159,3 +163,10 @@ def test_what_cannot_be_drawn(client: httpx.Client, path: str, status: int | Non
     assert answer.status_code in {400, 404, 422}
     assert status in {None, answer.status_code}
     assert client.head(f"/v1/subjects/{path}").status_code == answer.status_code
+
+
+@pytest.mark.parametrize("name", ["slice.png", "thumbnail.png"])
+def test_head_does_not_claim_that_a_picture_is_empty(client: httpx.Client, name: str) -> None:
+    head, get = client.head(f"/v1/subjects/0001/ct/{name}"), client.get(f"/v1/subjects/0001/ct/{name}")
+    assert (head.status_code, head.content, "content-length" in head.headers) == (200, b"", False)
+    assert head.headers["etag"] == get.headers["etag"]

@@ -433,6 +433,23 @@ def test_few_files_stay_open(own: tuple[FastAPI, httpx.Client, Path], monkeypatc
     assert held_open(store) == {str(store / KEY.removeprefix("/zarr/0001.ome.zarr/"))}
 
 
+def test_files_that_are_held_leave_room_for_connections(
+    own: tuple[FastAPI, httpx.Client, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, _, store = own
+    monkeypatch.setattr("service.shortcut.resource.getrlimit", lambda _: (20, 20))
+    files = [path for path in store.rglob("*") if path.is_file()][:10]
+
+    async def asked_for_all() -> int:
+        held = Shortcut(app.state)
+        for path in files:
+            request = request_of(f"/zarr/0001.ome.zarr/{path.relative_to(store)}").encode()
+            assert held.answer("127.0.0.1", request, b"")
+        return len(held._holding)
+
+    assert asyncio.run(asked_for_all()) <= 4
+
+
 def test_files_are_closed_although_nobody_reads_any_more(
     own: tuple[FastAPI, httpx.Client, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

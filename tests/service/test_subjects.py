@@ -70,7 +70,10 @@ def test_the_next_page_has_an_address_of_its_own(client: httpx.Client) -> None:
 def test_csv_holds_all_rows(client: httpx.Client, mirror: Path) -> None:
     answer = client.get("/v1/subjects.csv", params={"license": "CC-BY-4.0"})
     assert answer.headers["content-type"].startswith("text/csv")
-    assert "content-length" not in answer.headers, "it is a stream"
+    again = client.get(
+        "/v1/subjects.csv", params={"license": "CC-BY-4.0"}, headers={"If-None-Match": answer.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
     rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
     catalog = read_catalog(Store(str(mirror)))
     assert [row["subject"] for row in rows] == ["0002", "0003", "0004"]
@@ -89,6 +92,28 @@ def test_an_unchanged_answer_is_not_sent_again_and_head_is_get(client: httpx.Cli
     head = client.head(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["etag"] == answer.headers["etag"]
+    stale = client.get(path, headers={"If-Match": '"other"'})
+    assert (stale.status_code, stale.json()["code"]) == (412, "request.precondition")
+
+
+def test_a_filter_that_stands_twice_is_refused_and_a_list_is_not(client: httpx.Client) -> None:
+    assert client.get("/v1/subjects?limit=2&limit=1").status_code == 422
+    assert client.get("/v1/subjects.csv?age_min=1&age_min=2").status_code == 422
+    assert client.get("/v1/subjects?license=CC-BY-4.0&license=CC0-1.0").status_code == 200
+
+
+def test_crawlers_are_kept_from_voxels_and_led_to_pages(client: httpx.Client) -> None:
+    from urllib.robotparser import RobotFileParser
+
+    robots = RobotFileParser()
+    robots.parse(client.get("/robots.txt").text.splitlines())
+    assert [robots.can_fetch("x", path) for path in ("/", "/v1/subjects/0001", "/zarr/0001.ome.zarr/zarr.json")] == [
+        True,
+        True,
+        False,
+    ]
+    (sitemap,) = robots.site_maps() or []
+    assert client.get(sitemap).headers["content-type"] == "application/xml"
 
 
 @pytest.mark.parametrize("path", ["/v1/subjects", "/v1/subjects/0001"])

@@ -117,6 +117,23 @@ def test_an_unchanged_object_is_not_sent_again(client: httpx.Client) -> None:
     assert client.get(url(CHUNK), headers={"If-None-Match": '"other"'}).status_code == 200
 
 
+def test_bytes_that_were_changed_since_are_not_given(client: httpx.Client, chunk: bytes) -> None:
+    modified = client.head(url(CHUNK)).headers["last-modified"]
+    past, now = "Mon, 01 Jan 2001 00:00:00 GMT", {"If-Unmodified-Since": modified}
+    stale = client.get(url(CHUNK), headers={"If-Unmodified-Since": past, "Range": "bytes=0-9"})
+    assert (stale.status_code, stale.json()["code"]) == (412, "request.precondition")
+    assert client.get(url(CHUNK), headers={"If-Unmodified-Since": past, "Range": "bytes=99999999-"}).status_code == 412
+    assert client.get(url(CHUNK), headers={**now, "Range": "bytes=0-9"}).content == chunk[:10]
+    # RFC 9110 section 13.1.4: ignored beside If-Match, and where it is no date.
+    assert client.get(url(CHUNK), headers={"If-Unmodified-Since": past, "If-Match": "*"}).status_code == 200
+    assert client.get(url(CHUNK), headers={"If-Unmodified-Since": "yesterday"}).status_code == 200
+
+
+def test_a_store_without_a_key_is_404_and_leads_nowhere(client: httpx.Client) -> None:
+    answer = client.get("/zarr/0001.ome.zarr", follow_redirects=False)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found.key")
+
+
 def test_a_range_of_other_bytes_is_answered_with_the_whole(client: httpx.Client, chunk: bytes) -> None:
     etag = client.head(url(CHUNK)).headers["etag"]
     same = client.get(url(CHUNK), headers={"Range": "bytes=0-9", "If-Range": etag})
