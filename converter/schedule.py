@@ -226,9 +226,7 @@ class Schedule:
                 plans = self._planned_volumes(state, roles, reading.result())
                 self._require_memory(plans, place)
             except Exception as error:  # noqa: BLE001  # one odd subject must never stop 1,600 others
-                finding = _finding_of(error, subject)
-                self.failures.append(finding)
-                self._heed((finding,))
+                self._report_failure(error, subject)
                 continue
             state.waiting = {plan.role for plan in plans}
             for plan in plans:
@@ -239,10 +237,19 @@ class Schedule:
             yield len(plans) or 1
 
     def _planned_volumes(self, state: _Subject, roles: list[str], headers: Headers) -> list[VolumePlan]:
-        if moved := self._moved(state, roles, headers):
+        moved = self._moved(state, roles, headers)
+        if moved:
             message = f"with their image at hand, {', '.join(moved)} would be stored in another order or place"
-            raise SettingsError("settings.changed", message, place=state.info.subject)
-        return list(self._plans(state, roles, headers))
+            error = SettingsError("settings.changed", message, place=state.info.subject)
+            self._report_failure(error, state.info.subject)
+        # Only that image waits for --overwrite, and not what else the source has gained.
+        waiting = {self._contents.carrier(role) for role in moved}
+        return list(self._plans(state, [role for role in roles if role not in waiting], headers))
+
+    def _report_failure(self, error: Exception, subject: str) -> None:
+        finding = _finding_of(error, subject)
+        self.failures.append(finding)
+        self._heed((finding,))
 
     def _require_memory(self, plans: list[VolumePlan], place: Executor) -> None:
         for plan in plans:

@@ -16,7 +16,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from corpus import layout
-from corpus.errors import LayoutError, NotFoundError
+from corpus.errors import LayoutError, NotFoundError, RequestError
 from corpus.models import CorpusInfo, Region, StoredImage, to_json
 from corpus.outcomes import SubjectOutcome, VolumeOutcome
 from corpus.stores import Readable
@@ -251,19 +251,26 @@ class Catalog:
             message = f"no volume {name!r}; there are {', '.join(rows)}"
             raise NotFoundError("not-found.volume", message, place=subject) from None
 
-    def region(self, subject: str, name: str) -> Row:
-        """Return the row of a label that a subject has, by its name.
+    def region(self, subject: str, name: str, own: str | None = None) -> Row:
+        """Return the row of a label that a subject has, by its name or ``FAMILY/NAME``; of several, the `own` family's.
 
         Raises
         ------
         NotFoundError
             The mirror does not list the subject, or none of its label maps holds the label.
+        RequestError
+            Several label maps hold one of this name.
         """
         self.subject(subject)
-        for row in self.regions.get(subject, []):
-            if row["name"] == name:
-                return row
-        raise NotFoundError("not-found.label", f"no label {name!r} in the label maps", place=subject)
+        rows = {f"{row['family']}/{row['name']}": row for row in self.regions.get(subject, [])}
+        found = {path: row for path, row in rows.items() if name in {path, row["name"]}}
+        found = {path: row for path, row in found.items() if row["family"] == own} or found
+        if not found:
+            raise NotFoundError("not-found.label", f"no label {name!r} in the label maps", place=subject)
+        if len(found) > 1:
+            message = f"several label maps have a {name!r}: give one of {', '.join(found)}"
+            raise RequestError("request.parameter", message, place=subject)
+        return next(iter(found.values()))
 
 
 def read_catalog(store: Readable) -> Catalog:
@@ -313,10 +320,6 @@ def read_table(store: Readable, record: TableRecord) -> pa.Table:
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
 
 
-def _bytes(objects: Iterable[Any]) -> int:
-    return sum(record.size for record in objects)
-
-
 def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
     info, contents = outcome.info, corpus.contents
     stored = {volume.role for volume in outcome.volumes if volume.image is not None}
@@ -333,7 +336,7 @@ def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
         "gaps": [contents.volume_name(role) for role in contents.roles if role not in stored],
         "warnings": list(dict.fromkeys(finding.code for finding in own)),
         "store": layout.store_key(info.subject),
-        "bytes": _bytes(outcome.objects) + sum(_bytes(volume.objects) for volume in outcome.volumes),
+        "bytes": sum(record.size for each in (outcome, *outcome.volumes) for record in each.objects),
     }
 
 
@@ -366,7 +369,7 @@ def _volume_row(volume: VolumeOutcome, image: StoredImage) -> Row:
         "source_sha256": image.source.sha256,
         "voxels_sha256": image.source.voxels_sha256,
         "array_sha256": image.array_sha256,
-        "bytes": _bytes(volume.objects),
+        "bytes": sum(record.size for record in volume.objects),
         "warnings": [finding.code for finding in volume.findings],
     }
 

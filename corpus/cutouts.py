@@ -98,9 +98,9 @@ def box_of_label(catalog: Catalog, row: Row, label: str, margin_mm: float) -> Bo
     NotFoundError
         The subject has no such label.
     RequestError
-        The label lies outside the volume.
+        The label lies outside the volume, or several label maps other than the volume have one of this name.
     """
-    region = catalog.region(row["subject"], label)
+    region = catalog.region(row["subject"], label, own=row["volume"].removeprefix("labels/"))
     family = catalog.volume(row["subject"], region["family"])
     grid = grid_of(row)
     laid = reorder_onto(grid_of(family), grid)

@@ -161,6 +161,8 @@ def values_of(catalog: Catalog, subject: str, names: tuple[str, ...]) -> dict[st
     ------
     NotFoundError
         The subject has no such label.
+    RequestError
+        Several of its label maps have.
     """
     found: dict[str, frozenset[int]] = {}
     for name in names:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import openpyxl
@@ -199,11 +200,16 @@ def test_label_maps_that_stood_apart_need_overwrite_once_their_ct_is_there(corpu
     source = Path(shutil.copytree(corpus, tmp_path / "corpus"))
     ct = source / "imaging-data/images/CT/0001.nii.gz"
     ct.unlink()
-    chosen = {"subjects": frozenset({"0001"}), "roles": ("ct", "organs")}
+    chosen: dict[str, Any] = {"subjects": frozenset({"0001"}), "roles": ("ct", "organs")}
     run(source, tmp_path / "mirror", **chosen)
     shutil.copy(corpus / "imaging-data/images/CT/0001.nii.gz", ct)
-    report, _ = run(source, tmp_path / "mirror", **chosen)
-    assert [finding.code for finding in report.failures] == ["settings.changed"]
+    # Only the CT waits: what else is new is converted.
+    chosen["roles"] = ("ct", "pet", "organs", "ribs")
+    for converted, already in ((2, 1), (0, 3)):
+        report, _ = run(source, tmp_path / "mirror", **chosen)
+        assert [finding.code for finding in report.failures] == ["settings.changed"]
+        assert (report.converted, report.already) == (converted, already)
+        assert Mirror(str(tmp_path / "mirror")).catalog.subject("0001")["has_ct"] is False
     report, _ = run(source, tmp_path / "mirror", overwrite=True, **chosen)
     assert not report.failures
     assert Mirror(str(tmp_path / "mirror")).catalog.volume("0001", "organs")["image_path"] == "ct/labels/organs"

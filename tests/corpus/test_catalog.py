@@ -14,7 +14,7 @@ import pytest
 from corpus import layout
 from corpus.catalog import Catalog, MirrorRecord, build_tables, read_catalog, read_mirror, table_bytes
 from corpus.contents import ENHANCE_PET
-from corpus.errors import LayoutError, NotFoundError
+from corpus.errors import LayoutError, NotFoundError, RequestError
 from corpus.findings import warning
 from corpus.geometry import Grid
 from corpus.models import CorpusInfo, Region, Scaling, Statistics, StoredImage, SubjectInfo
@@ -404,6 +404,20 @@ class TestLookUps:
         with pytest.raises(NotFoundError, match=name) as caught:
             catalog.volume(subject, name)
         assert (caught.value.code, caught.value.place) == ("not-found.volume", subject)
+
+    def test_a_label_that_two_maps_have_is_never_guessed(self, catalog: Catalog) -> None:
+        rows = catalog.regions.get("0002", [])
+        twin = {**rows[0], "family": "ribs"}
+        catalog.regions = {"0002": [*rows, twin]}  # type: ignore[assignment]  # as much of it as is asked for
+        with pytest.raises(RequestError, match=r"organs/liver, ribs/liver") as refused:
+            catalog.region("0002", "liver")
+        assert refused.value.code == "request.parameter"
+        with pytest.raises(RequestError):
+            catalog.region("0002", "liver", own="ct")
+        for family in ("organs", "ribs"):
+            assert catalog.region("0002", f"{family}/liver")["family"] == family
+            assert catalog.region("0002", "liver", own=family)["family"] == family
+        assert catalog.region("0002", "unexpected_99", own="ribs")["family"] == "organs"
 
     @pytest.mark.parametrize(("subject", "name"), [("0001", "spleen"), ("0001", "Liver"), ("0003", "liver")])
     def test_no_such_label(self, catalog: Catalog, subject: str, name: str) -> None:
