@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -336,7 +337,7 @@ def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
         "gaps": [contents.volume_name(role) for role in contents.roles if role not in stored],
         "warnings": list(dict.fromkeys(finding.code for finding in own)),
         "store": layout.store_key(info.subject),
-        "bytes": sum(record.size for each in (outcome, *outcome.volumes) for record in each.objects),
+        "bytes": sum(record.size for record in chain(outcome.objects, *(each.objects for each in outcome.volumes))),
     }
 
 

@@ -13,6 +13,8 @@ CROISSANT_JSON: Final = "croissant.json"
 DATASET_JSONLD: Final = "dataset.jsonld"
 CITATION_CFF: Final = "CITATION.cff"
 ATTRIBUTION: Final = "ATTRIBUTION.txt"
+DESCRIPTIONS: Final = (LABELS_JSON, CROISSANT_JSON, DATASET_JSONLD, CITATION_CFF, ATTRIBUTION)
+"""Documents that follow from the tables, and are written before ``mirror.json``."""
 TABLES: Final = ("catalog", "volumes", "regions")
 PRIVATE: Final = ".voxshelf"
 """Folder of the converter: outcome records and reports. No reader needs it, no server shows it."""

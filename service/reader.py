@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -78,7 +79,8 @@ class Reader:
     Attributes
     ----------
     documents
-        ``mirror.json`` and the tables in use, by key: all of one publication. Replaced, and never changed.
+        ``mirror.json``, the tables in use and what describes them, by key: all of one publication. Replaced, and never
+        changed.
     """
 
     def __init__(self, store: Store, ttl_s: float) -> None:
@@ -165,6 +167,9 @@ class Reader:
             if held is None or read_mirror(self._store) != held.mirror:
                 remembering = _Remembering(self._store.url)
                 held = read_catalog(remembering)
+                for key in layout.DESCRIPTIONS:
+                    with suppress(NotFoundError):  # an older voxshelf wrote fewer of them
+                        remembering.get(key)
                 self.documents = remembering.documents
         except VoxshelfError as error:
             # Tables that are being replaced do not match their digests for a moment: the old ones are still true. A

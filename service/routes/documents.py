@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from corpus import layout
+from corpus.errors import NotFoundError
 from service.answers import answer_object
-from service.dependencies import catalog_of, upstream_of
+from service.dependencies import catalog_of
 from service.openapi import CATALOGUE_CODES, Answers, errors
 from service.ranges import ByteRange
 from service.reader import Document, Reader
@@ -34,7 +35,9 @@ class _Published:
 
     async def open(self, key: str, wanted: ByteRange | None, *, body: bool) -> Opened:
         """Open a document."""
-        document = self._documents[key]
+        document = self._documents.get(key)
+        if document is None:
+            raise NotFoundError("not-found.key", "the mirror was published without it", place=key)
         size = len(document.data)
         start, stop = resolve(wanted, size)
         return Opened(size, document.etag, document.read, start, stop, document.data[start:stop] if body else b"")
@@ -53,10 +56,8 @@ async def read_document(request: Request) -> Response:
     key = request.url.path.lstrip("/")
     await catalog_of(request)
     reader: Reader = request.app.state.reader
-    documents = reader.documents
-    upstream = _Published(documents) if key in documents else upstream_of(request)
     headers = {"Content-Type": _TYPES[key], "Cache-Control": "no-cache, no-transform"}
-    return await answer_object(request, upstream, key, headers)
+    return await answer_object(request, _Published(reader.documents), key, headers)
 
 
 def _answers(media_type: str) -> Answers:

@@ -37,7 +37,7 @@ def listed(base: str) -> list[str]:
 
 
 def documents(base: str) -> dict[str, bytes]:
-    return {name: httpx.get(f"{base}/{name}").content for name in (*TABLES, "mirror.json")}
+    return {name: httpx.get(f"{base}/{name}").content for name in (*TABLES, "croissant.json", "mirror.json")}
 
 
 def is_whole(found: dict[str, bytes]) -> bool:
@@ -58,7 +58,7 @@ def test_a_publication_shows_when_it_is_whole_and_not_before(
         assert is_whole(before)
         assert httpx.get(f"{started.base}/{chunk}").status_code == 410
         shutil.copytree(second / "subjects", mirror / "subjects", dirs_exist_ok=True)
-        for name in TABLES:  # as `publish` does it: mirror.json is last
+        for name in ("labels.json", "croissant.json", *TABLES):  # as `publish` does it: mirror.json is last
             (tmp_path / "new").write_bytes((second / name).read_bytes())
             (tmp_path / "new").replace(mirror / name)
             time.sleep(0.3)
@@ -70,7 +70,9 @@ def test_a_publication_shows_when_it_is_whole_and_not_before(
         assert listed(started.base) == ["0001", "0002"]
         after = documents(started.base)
         assert is_whole(after)
-        assert after["catalog.parquet"] == (second / "catalog.parquet").read_bytes()
+        for name in ("catalog.parquet", "croissant.json"):
+            assert after[name] == (second / name).read_bytes()
+            assert after[name] != before[name]
         assert httpx.get(f"{started.base}/{chunk}").status_code == 200
         (mirror / "mirror.json").unlink()
         time.sleep(0.3)
