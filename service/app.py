@@ -95,9 +95,9 @@ def _provide(app: FastAPI, settings: ServiceSettings) -> None:
     app.state.pool = Pool(settings.decoding_threads, settings.decoding_answers)
     if store.is_local:
         # The operating system keeps what was read of a folder.
-        app.state.upstream = Folder(store.url, settings.upstream_timeout_s, metrics)
+        app.state.storage = app.state.upstream = Folder(store.url, settings.upstream_timeout_s, metrics)
     else:
-        bucket = Bucket(store.url, settings, metrics)
+        app.state.storage = bucket = Bucket(store.url, settings, metrics)
         app.state.upstream = Cached(bucket, int(settings.cache_mb * 1e6), settings.cache_ttl_s, metrics)
         reader.on_publication(lambda _: app.state.upstream.clear())
     reader.on_publication(lambda catalog: metrics.subjects.set(len(catalog.subjects)))

@@ -28,6 +28,12 @@ def upstream_of(request: Request) -> Upstream:
     return upstream
 
 
+def storage_of(request: Request) -> Upstream:
+    """Return where objects lie, past all memory of them: for questions whether something is there at this moment."""
+    storage: Upstream = request.app.state.storage
+    return storage
+
+
 def granted(request: Request, catalog: Catalog, subject: str) -> Grant:
     """Return leave to read a subject's data: every route that gives any asks here, and answers with its headers.
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from corpus import layout
 from corpus.errors import CODES, VoxshelfError
-from service.dependencies import catalog_of, upstream_of
+from service.dependencies import catalog_of, storage_of
 from service.metrics import Metrics
 from service.openapi import answers, errors
 
@@ -54,7 +54,7 @@ async def _catalog_check(request: Request) -> str:
 
 async def _storage_check(request: Request) -> str:
     try:
-        await upstream_of(request).open(layout.MIRROR_JSON, None, body=False)
+        await storage_of(request).open(layout.MIRROR_JSON, None, body=False)
     except VoxshelfError as error:
         return _reason(error)
     return "ok"

@@ -15,7 +15,7 @@ from corpus.errors import NotFoundError, RequestError, StoreError, VoxshelfError
 from service import errors
 from service.access import Grant
 from service.answers import ObjectAnswer, answer_object
-from service.dependencies import catalog_of, granted, upstream_of
+from service.dependencies import catalog_of, granted, storage_of, upstream_of
 from service.reader import readable_key
 from service.settings import ServiceSettings
 from service.upstream import Method, Upstream
@@ -56,7 +56,7 @@ async def _answer(request: Request, subject: str, key: str, headers: dict[str, s
             return ObjectAnswer(200, {**headers, "X-Accel-Redirect": f"{settings.accel_prefix}/{quote(key)}"}, b"")
         return await answer_object(request, upstream, key, headers)
     except NotFoundError:
-        await _require_store(upstream, subject)
+        await _require_store(storage_of(request), subject)
         raise
 
 
@@ -68,10 +68,10 @@ async def _redirect(upstream: Upstream, key: str, method: Method, headers: dict[
     return RedirectResponse(url, 307, {**kept, "Cache-Control": "no-store"})
 
 
-async def _require_store(upstream: Upstream, subject: str) -> None:
+async def _require_store(storage: Upstream, subject: str) -> None:
     """Raise where not only a chunk is missing but the subject's store: that is a fault, and not a chunk of zeros."""
     try:
-        await upstream.open(f"{layout.store_key(subject)}/zarr.json", None, body=False)
+        await storage.open(f"{layout.store_key(subject)}/zarr.json", None, body=False)
     except NotFoundError as error:
         message = "the store of a listed subject is not there"
         raise StoreError("store.unreachable", message, place=subject) from error

@@ -100,6 +100,19 @@ def test_a_lost_shard_is_never_air(other: httpx.Client, path: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (503, "layout.object")
 
 
+def test_a_store_that_vanished_is_a_fault_at_once_whatever_is_in_memory(
+    public: Path, tmp_path: Path, serve: Callable[..., Any]
+) -> None:
+    own = Path(shutil.copytree(public, tmp_path / "own"))
+    with contextlib.closing(Web(own)) as web, serve(web.base) as base, httpx.Client(base_url=base) as client:
+        for key in ("zarr.json", "ct/scale0/ct/c/0/0/0"):
+            assert client.get(f"/zarr/0001.ome.zarr/{key}").status_code == 200
+        assert client.get("/readyz").status_code == 200
+        shutil.rmtree(own / "subjects/0001.ome.zarr")
+        answer = client.get("/zarr/0001.ome.zarr/ct/scale0/ct/c/0/0/1")
+        assert (answer.status_code, answer.json()["code"]) == (503, "store.unreachable")
+
+
 def test_what_is_not_there_is_404(other: httpx.Client) -> None:
     for key in ("ct/scale0/ct/c/9/9/9", ".zgroup", "nothing"):
         assert other.get(f"/zarr/0001.ome.zarr/{key}").status_code == 404
