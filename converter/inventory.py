@@ -121,6 +121,9 @@ def take_inventory(url: str, description: Description = ENHANCE_PET) -> Inventor
         named = names.volume(path)
         if named and layout.is_subject_id(named.subject):
             found.setdefault(named.subject, {}).setdefault(named.role, []).append((named.structure, file))
+        elif named:
+            message = f"{named.subject!r} is no id of a subject"
+            findings.append(failure(SourceError("source.subject-id", message, place=file.name)))
         elif names.volume(path.with_name(_PAIR.sub(".nii", path.name))):
             message = "one volume in two files, .hdr and .img"
             findings.append(failure(SourceError("source.pair", message, place=file.name)))

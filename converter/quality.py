@@ -35,6 +35,9 @@ _MOSTLY: Final = 0.5
 _HARDLY: Final = 0.25
 _LOWEST_HU: Final = -200.0
 _HIGHEST_HU: Final = 100.0
+_EMPTIEST_HU: Final = -8192.0
+_DENSEST_HU: Final = 65535.0
+"""What lies beyond is no scanner's padding (down to -8192), and no metal on an extended scale (up to some 31,000)."""
 _SHIFTED_HU: Final = (824.0, 1224.0)
 """Where fat, muscle and organs lie when 1000 or 1024 was added to them; in a body, only bone lies there."""
 _MUCH: Final = 0.1
@@ -121,6 +124,10 @@ def _implausible_hu(image: StoredImage, voxels: Voxels) -> str:
         return ""
     if known.minimum > _LOWEST_HU:
         return f"never below {known.minimum:g} HU, so there is no air"
+    if known.minimum < _EMPTIEST_HU:
+        return f"down to {known.minimum:g} HU, which nothing is"
+    if known.maximum > _DENSEST_HU:
+        return f"up to {known.maximum:g} HU, which nothing is"
     if known.maximum < _HIGHEST_HU:
         return f"never above {known.maximum:g} HU, so there is no bone"
     low, high = _SHIFTED_HU

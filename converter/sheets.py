@@ -1,7 +1,8 @@
 """The spreadsheets of a corpus: one row per subject, under headers that differ between releases.
 
 Headers are compared without case and punctuation, and may end in a unit. A missing or senseless cell is None, never 0.
-What is in no known column, or in a unit that is not known, is kept as text under its own header.
+What is in no known column, or in a unit that is not known, is kept as text under its own header, and what is no number
+where one should be under our name of the column.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
     "height_m": {"m": 1, "cm": 100, "mm": 1000, "in": 1 / 0.0254, "inch": 1 / 0.0254, "inches": 1 / 0.0254},
 }
 """How many of a unit in a header make one of ours. A weight or height without a unit is no number of ours."""
+_MEASURE: Final = re.compile(r"([0-9]+(?:[.,][0-9]+)?)\s*([A-Za-z]+)\.?")
 _PET_UNITS: Final = {"bqml": "Bq/ml", "cnts": "CNTS", "counts": "CNTS", "suv": "SUV", "gml": "SUV"}
 
 
@@ -66,7 +68,7 @@ def read_sheet(
     found: dict[str, Row] = {}
     for cells in rows[1:]:
         row = {
-            name: _in_our_unit(cell, divisor)
+            name: _in_our_unit(cell, name, divisor)
             for (name, divisor), cell in zip(columns, cells, strict=False)
             if name and not _is_blank(cell)
         }
@@ -111,7 +113,11 @@ def _bare(header: str) -> str:
     return re.sub(r"[^a-z0-9]", "", header.casefold())
 
 
-def _in_our_unit(cell: object, divisor: float) -> object:
+def _in_our_unit(cell: object, name: str, divisor: float) -> object:
+    units = _UNITS.get(name, {})
+    written = _MEASURE.fullmatch(cell.strip()) if isinstance(cell, str) else None
+    if written and written[2].casefold() in units:  # its own unit, not the header's
+        cell, divisor = written[1], units[written[2].casefold()]
     number = None if divisor == 1 else _number(cell)
     return cell if number is None else number / divisor
 
@@ -165,7 +171,7 @@ def _extra(rows: Mapping[str, Row]) -> dict[str, str]:
         f"{kind}: {name}" if kind else name: str(cell)
         for kind, sheet in rows.items()
         for name, cell in sheet.items()
-        if name not in FIELDS
+        if name not in FIELDS or (name in _UNITS and _number(cell) is None)
     }
     return dict(sorted(extra.items()))
 
@@ -176,7 +182,7 @@ def pet_units(text: str | None) -> str | None:
 
 
 def combined(one: dict[str, Row], other: dict[str, Row]) -> dict[str, Row]:
-    """Return the rows of two sheets of one kind; of a subject in both, what they agree on."""
+    """Return the rows of two sheets of one kind; of a subject where they contradict each other, what they agree on."""
     return {
         subject: _merged(one[subject], other[subject])
         if subject in one and subject in other
@@ -186,7 +192,10 @@ def combined(one: dict[str, Row], other: dict[str, Row]) -> dict[str, Row]:
 
 
 def _merged(one: Row, other: Row) -> Row:
-    # Two rows of one subject: what they do not agree on is not known, and their sources give no licence.
+    # Two rows of one subject that complete each other are one.
+    if all(one[name] == other[name] for name in one.keys() & other.keys()):
+        return one | other
+    # Of rows that contradict each other, what they do not agree on is not known, and their sources give no licence.
     agreed = {name: cell for name, cell in one.items() if other.get(name) == cell}
     sources = {str(row["source_institution"]) for row in (one, other) if "source_institution" in row}
     return agreed | ({"source_institution": " or ".join(sorted(sources))} if len(sources) > 1 else {})

@@ -69,6 +69,10 @@ _SOURCE: Final = {
         "A label map holds values that are negative or above 4294967295.",
         "Label values must fit an unsigned 32-bit integer.",
     ),
+    "source.subject-id": Code(
+        "The id of a subject that a file's name holds cannot be used.",
+        "It begins with a letter or digit and has only those, - and _: rename the file, or mend the description.",
+    ),
     "source.archive-unreadable": Code(
         "A zip archive could not be opened, or a member of it is refused.",
         "Fetch the archive again; encrypted archives and members that climb out of it are refused.",

@@ -7,10 +7,12 @@ import zipfile
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
 from converter.description import ENHANCE_PET as DESCRIPTION
+from converter.description import SubjectRule
 from converter.inventory import Inventory, take_inventory
 from converter.names import Names
 from converter.source import VolumeStream, peek_header
@@ -367,3 +369,14 @@ def test_no_such_place(tmp_path: Path) -> None:
 def test_an_empty_place(tmp_path: Path) -> None:
     inventory = take_inventory(str(tmp_path))
     assert (inventory.subjects, inventory.sheets, inventory.findings, inventory.other) == ({}, (), (), 0)
+
+
+def test_a_name_that_can_be_no_subjects_id_is_told(tmp_path: Path) -> None:
+    anything = msgspec.structs.replace(DESCRIPTION, subject=SubjectRule(pattern="[^/]+"))
+    (tmp_path / "CT").mkdir()
+    for name in ("-x", "a b", "right"):
+        (tmp_path / f"CT/{name}.nii.gz").touch()
+    inventory = take_inventory(str(tmp_path), anything)
+    assert list(inventory.subjects) == ["right"]
+    found = {(finding.code, finding.place) for finding in inventory.findings}
+    assert found == {("source.subject-id", "CT/-x.nii.gz"), ("source.subject-id", "CT/a b.nii.gz")}

@@ -200,7 +200,16 @@ def test_fields_of_view_that_hardly_overlap(body: Body, mm: float, seen: bool) -
 
 
 @pytest.mark.parametrize(
-    ("minimum", "maximum", "seen"), [(-1024, 936, False), (0, 1960, True), (-199, 500, True), (-1000, 99, True)]
+    ("minimum", "maximum", "seen"),
+    [
+        (-1024, 936, False),
+        (0, 1960, True),
+        (-199, 500, True),
+        (-1000, 99, True),
+        (-8192, 31743, False),
+        (-9000, 500, True),
+        (-1000, 70000, True),
+    ],
 )
 def test_values_that_no_body_has(body: Body, minimum: float, maximum: float, seen: bool) -> None:
     body.set("ct", statistics=Statistics(minimum, maximum, 0.0, 0, maximum))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter.description import ENHANCE_PET, SheetRule, SubjectRule
-from converter.sheets import describe_subject, pet_units, read_sheet
+from converter.sheets import combined, describe_subject, pet_units, read_sheet
 from corpus.errors import SourceError
 
 Xlsx = Callable[..., bytes]
@@ -237,6 +237,39 @@ def test_two_rows_of_one_subject_that_disagree_prove_nothing(xlsx: Xlsx) -> None
         sheet = xlsx([["Patient", "Data-Source"], [1, sources[0]], [1.0, sources[1]]])
         row = read_sheet(sheet, "x").get("0001", {})
         assert describe(row, row).license == "unknown"
+
+
+def test_rows_that_complete_each_other_are_one(xlsx: Xlsx) -> None:
+    sheet = xlsx([["Patient", "Weight [kg]", "Data-Source", "Foo"], [1, 80, LEIPZIG, None], [1, 80, None, "x"]])
+    info = describe({}, read_sheet(sheet, "x")["0001"])
+    assert (info.weight_kg, info.source_institution, info.extra) == (80, LEIPZIG, {"PT: Foo": "x"})
+    one, other = {"0001": {"Foo": "1", "weight_kg": 80}}, {"0001": {"Bar": "2", "weight_kg": 80}, "0002": {}}
+    assert combined(one, other) == {"0001": {"Foo": "1", "weight_kg": 80, "Bar": "2"}, "0002": {}}
+    assert combined(one, {"0001": {"Bar": "2", "weight_kg": 81}}) == {"0001": {}}
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "field", "number"),
+    [
+        ("Weight [kg]", "80 kg", "weight_kg", 80.0),
+        ("Weight [kg]", "80,5kg", "weight_kg", 80.5),
+        ("Weight [kg]", "176.37 lb", "weight_kg", 80.0),
+        ("Height [cm]", "1.70 m", "height_m", 1.7),
+        ("Height [m]", "170 CM", "height_m", 1.7),
+        ("Age", "50 Y", "age_years", 50.0),
+        ("Age", "18 months", "age_years", 1.5),
+    ],
+)
+def test_units_in_cells_are_parsed(xlsx: Xlsx, header: str, cell: str, field: str, number: float) -> None:
+    info = describe({}, read_sheet(xlsx([["Patient", header], [1, cell]]), "x")["0001"])
+    assert getattr(info, field) == pytest.approx(number, rel=1e-4)
+    assert info.extra == {}
+
+
+@pytest.mark.parametrize("cell", ["heavy", "80 stone", "80-85", "12 st 3 lb"])
+def test_what_is_no_number_is_kept_as_text(xlsx: Xlsx, cell: str) -> None:
+    info = describe({}, read_sheet(xlsx([["Patient", "Weight [kg]"], [1, cell]]), "x")["0001"])
+    assert (info.weight_kg, info.extra) == (None, {"PT: weight_kg": cell})
 
 
 def test_attribution_names_the_institution() -> None:

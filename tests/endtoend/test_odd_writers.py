@@ -87,7 +87,7 @@ def test_every_voxel_equals_the_source(odd: Path, converted: Mirror, voxshelf: C
 
 
 def test_exports_are_the_source_s_bytes_unless_labels_were_rounded(
-    odd: Path, converted: Mirror, tmp_path: Path
+    odd: Path, converted: Mirror, tmp_path: Path, voxshelf: Callable[..., Any]
 ) -> None:
     rows = converted.catalog.volumes[SUBJECT]
     assert len(rows) == 8
@@ -96,6 +96,8 @@ def test_exports_are_the_source_s_bytes_unless_labels_were_rounded(
         done = export(converted, SUBJECT, role, tmp_path / "out.nii", Cut())
         source = gzip.decompress((odd / row["source_name"]).read_bytes())
         assert done.byte_identical == ((tmp_path / "out.nii").read_bytes() == source) == (role != "cardiac"), role
+    for role, said in (("cardiac", ", not byte-identical to"), ("ribs", ", byte-identical to")):
+        assert said in voxshelf("export", odd.parent / "mirror", SUBJECT, role, tmp_path / "out.nii").stdout
 
 
 def test_label_maps_in_another_order_are_laid_on_the_ct(corpus: Path, converted: Mirror) -> None:

@@ -41,12 +41,15 @@ def command(mirror: str, subject: str, volume: str, out: Path, *, as_json: bool,
       voxshelf export mirror 0001 pet liver_pet.nii.gz --label liver --margin-mm 10
       voxshelf export mirror 0001 ct box.nii --bbox-mm -50,-50,100,50,50,200 --level 1
     """
+    cut = _cut(**choices)
     with VoxelBar("exporting") as bar:
-        done = export(Mirror(mirror), subject, volume, out, _cut(**choices), bar.update)
+        done = export(Mirror(mirror), subject, volume, out, cut, bar.update)
     if as_json:
         print_json(done)
         return
     note = ", byte-identical to the source once inflated" if done.byte_identical else ""
+    if cut == Cut() and not done.byte_identical:
+        note = ", not byte-identical to the source, whose label values were rounded when it was converted"
     click.echo(f"{done.path}: {' x '.join(map(str, done.shape_zyx))} voxels (z, y, x){note}")
 
 
