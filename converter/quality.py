@@ -124,10 +124,8 @@ def _implausible_hu(image: StoredImage, voxels: Voxels) -> str:
         return ""
     if known.minimum > _LOWEST_HU:
         return f"never below {known.minimum:g} HU, so there is no air"
-    if known.minimum < _EMPTIEST_HU:
-        return f"down to {known.minimum:g} HU, which nothing is"
-    if known.maximum > _DENSEST_HU:
-        return f"up to {known.maximum:g} HU, which nothing is"
+    if known.minimum < _EMPTIEST_HU or known.maximum > _DENSEST_HU:
+        return f"from {known.minimum:g} to {known.maximum:g} HU, which no scanner gives"
     if known.maximum < _HIGHEST_HU:
         return f"never above {known.maximum:g} HU, so there is no bone"
     low, high = _SHIFTED_HU
