@@ -114,6 +114,8 @@ def of_folder(mirror: Path) -> dict[str, tuple[str, Callable[[], Server]]]:
     }
     if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
         found["nginx, sendfile"] = (f"/{STORE}", lambda: servers.nginx(mirror))
+        # As ours does, and nginx does not of itself.
+        found["nginx, files held open"] = (f"/{STORE}", lambda: servers.nginx(mirror, held=200))
     else:
         print("without nginx, which is not installed")
     if python := peer_python():

@@ -97,9 +97,10 @@ def voxshelf(mirror: str, env: dict[str, str] | None = None) -> contextlib.Abstr
     return started([str(BIN / "voxshelf"), "serve", mirror, "--port", "{port}"], "/healthz", env)
 
 
-def nginx(folder: Path) -> contextlib.AbstractContextManager[Running]:
-    """nginx with one worker, sendfile on; `SystemExit` where it is not installed."""
-    return started([sys.executable, str(PEERS / "nginx.py"), str(folder), "{port}"], "/")
+def nginx(folder: Path, held: int | None = None) -> contextlib.AbstractContextManager[Running]:
+    """nginx with one worker, sendfile on, and up to `held` files held open; `SystemExit` where it is not installed."""
+    more = [] if held is None else [str(held)]
+    return started([sys.executable, str(PEERS / "nginx.py"), str(folder), "{port}", *more], "/")
 
 
 def zarr_http_server(python: Path, store: Path) -> contextlib.AbstractContextManager[Running]:

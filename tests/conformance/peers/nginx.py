@@ -1,4 +1,7 @@
-"""Starts nginx on a folder, or in front of an http:// upstream. Arguments: folder or URL, and port."""
+"""Starts nginx on a folder, or in front of an http:// upstream.
+
+Arguments: folder or URL, port, and how many files it may hold open, if any.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-url, port = sys.argv[1:]
+url, port, *held = sys.argv[1:]
 program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 if program is None:
     raise SystemExit("there is no nginx")
 folder = tempfile.mkdtemp(prefix="nginx-")
 what = f"root {url};"
+if held:
+    what += f" open_file_cache max={held[0]} inactive=30s; open_file_cache_valid 30s;"
 if "://" in url:
     what = f"proxy_pass {url}; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_read_timeout 10s;"
 text = Path(__file__).with_suffix(".conf").read_text()
