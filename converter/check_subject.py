@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from corpus import layout
 from corpus.catalog import Catalog, Row, build_tables
@@ -269,12 +270,14 @@ def _volume_name(path: str) -> str:
 
 def _catalog_row(documents: Documents, contents: Contents) -> Row:
     told = documents[""]["attributes"]["voxshelf"]
-    paths = _images(documents)
+    stored = {_role(path) for path in _images(documents)}
     return {
         **{column: told[column] for column in _ROOT_COLUMNS},
         "license": told["license"]["id"],
         "attribution": told["license"]["attribution"] or None,
-        **{f"has_{kind}": any(contents.kind(path) == kind for path in paths) for kind in ("ct", "pet")},
+        **{f"has_{kind}": any(contents.kind(role) == kind for role in stored) for kind in ("ct", "pet")},
+        "families_present": [role for role in contents.roles if contents.is_label(role) and role in stored],
+        "gaps": [contents.volume_name(role) for role in contents.roles if role not in stored],
         "store": layout.store_key(told["subject"]),
     }
 
@@ -300,6 +303,7 @@ def _volume_row(path: str, documents: Documents) -> Row:
         "dtype_source": told["source"]["dtype"],
         "lossless": told["lossless"],
         "units": told["units"] or None,
+        "suv_factor": told.get("suv_factor"),
         "levels": len(levels),
         "source_name": told["source"]["name"],
         "source_size": told["source"]["size"],
@@ -311,7 +315,13 @@ def _volume_row(path: str, documents: Documents) -> Row:
 
 def _region_rows(documents: Documents) -> Iterator[Row]:
     for path in _images(documents):
+        voxel_ml = abs(np.linalg.det(np.array(documents[path]["attributes"]["voxshelf"]["affine"])[:3, :3])) / 1000
         for label in documents[path]["attributes"]["ome"].get("image-label", {}).get("properties", []):
             if label["voxels"]:
                 row = {"family": _role(path), "value": label["label-value"]}
-                yield {**row, "name": label["name"], "voxels": label["voxels"]}
+                yield {
+                    **row,
+                    "name": label["name"],
+                    "voxels": label["voxels"],
+                    "volume_ml": float(label["voxels"] * voxel_ml),
+                }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable
-from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -337,7 +336,7 @@ def _catalog_row(outcome: SubjectOutcome, corpus: CorpusInfo) -> Row:
         "gaps": [contents.volume_name(role) for role in contents.roles if role not in stored],
         "warnings": list(dict.fromkeys(finding.code for finding in own)),
         "store": layout.store_key(info.subject),
-        "bytes": sum(record.size for record in chain(outcome.objects, *(each.objects for each in outcome.volumes))),
+        "bytes": outcome.size,
     }
 
 

@@ -108,8 +108,17 @@ class SubjectOutcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sha256s(self) -> dict[str, str]:
         """SHA-256 of all objects of the store, by key; of a document that was written twice, of the last."""
+        return {key: record.sha256 for key, record in self._last_written.items()}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all objects of the store, each counted once."""
+        return sum(record.size for record in self._last_written.values())
+
+    @property
+    def _last_written(self) -> dict[str, ObjectRecord]:
         records = [record for volume in self.volumes for record in volume.objects]
-        return {record.key: record.sha256 for record in (*records, *self.objects)}
+        return {record.key: record for record in (*records, *self.objects)}
 
     @property
     def digests(self) -> dict[str, str]:
