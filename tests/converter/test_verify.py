@@ -18,6 +18,7 @@ from converter.verify import Event, Planned, SubjectChecked, Verification, Verif
 from corpus.catalog import read_catalog, table_bytes
 from corpus.errors import LayoutError
 from corpus.findings import Finding
+from corpus.stores import Store
 
 SUBJECTS = ("0001", "0002", "0003", "0004")
 SHARD = "subjects/0002.ome.zarr/ct/scale0/ct/c/0/0/0"
