@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from corpus import layout
 from corpus.catalog import Catalog, Row, build_tables
@@ -285,9 +284,8 @@ def _catalog_row(documents: Documents, contents: Contents) -> Row:
 def _volume_row(path: str, documents: Documents) -> Row:
     attributes = documents[path]["attributes"]
     told, levels = attributes["voxshelf"], attributes["ome"]["multiscales"][0]["datasets"]
-    array_path = f"{path}/{levels[0]['path']}"
+    array_path, grid = _lattice(path, documents)
     array = documents[array_path]
-    grid = Grid.of(array["shape"], told["affine"])
     return {
         "volume": _volume_name(path),
         "image_path": path,
@@ -313,9 +311,16 @@ def _volume_row(path: str, documents: Documents) -> Row:
     }
 
 
+def _lattice(path: str, documents: Documents) -> tuple[str, Grid]:
+    """Return where the voxels of an image lie, in the store and in the world."""
+    attributes = documents[path]["attributes"]
+    array_path = f"{path}/{attributes['ome']['multiscales'][0]['datasets'][0]['path']}"
+    return array_path, Grid.of(documents[array_path]["shape"], attributes["voxshelf"]["affine"])
+
+
 def _region_rows(documents: Documents) -> Iterator[Row]:
     for path in _images(documents):
-        voxel_ml = abs(np.linalg.det(np.array(documents[path]["attributes"]["voxshelf"]["affine"])[:3, :3])) / 1000
+        _, grid = _lattice(path, documents)
         for label in documents[path]["attributes"]["ome"].get("image-label", {}).get("properties", []):
             if label["voxels"]:
                 row = {"family": _role(path), "value": label["label-value"]}
@@ -323,5 +328,5 @@ def _region_rows(documents: Documents) -> Iterator[Row]:
                     **row,
                     "name": label["name"],
                     "voxels": label["voxels"],
-                    "volume_ml": float(label["voxels"] * voxel_ml),
+                    "volume_ml": label["voxels"] * grid.voxel_ml,
                 }

@@ -336,17 +336,35 @@ def test_also_without_the_converter_s_records(single: Path, table: str) -> None:
     assert columns_named(check(single, deep=True).findings, table) == columns - ONLY_RECORDED[table]
 
 
+STATISTICS = {"min", "max", "mean", "nan_count"}
+
+
+@pytest.mark.parametrize(
+    ("table", "unseen"),
+    [("catalog", ONLY_RECORDED["catalog"]), ("volumes", ONLY_RECORDED["volumes"] | STATISTICS | {"warnings"})],
+)
+def test_what_the_documents_of_a_store_say_takes_no_deep_look(single: Path, table: str, unseen: set[str]) -> None:
+    columns = tell_otherwise(single, table, KEYS[table])
+    forget_records(single)
+    assert columns_named(check(single).findings, table) == columns - unseen
+
+
+def test_nor_do_the_volumes_of_regions(single: Path) -> None:
+    tell_otherwise(single, "regions", KEYS["regions"])
+    forget_records(single)
+    assert columns_named(check(single).findings, "regions") == {"name", "voxels", "volume_ml"}
+
+
 def test_statistics_of_intensities_are_recomputed_by_a_deep_look(single: Path) -> None:
-    statistics = {"min", "max", "mean", "nan_count"}
     rows = pq.read_table(single / "volumes.parquet", use_threads=False)
-    kept = set(rows.column_names) - statistics
+    kept = set(rows.column_names) - STATISTICS
     order = [row["volume"] for row in rows.to_pylist()]
     pet_last = rows.take([number for number in range(len(order)) if order[number] != "pet"] + [order.index("pet")])
     (single / "volumes.parquet").write_bytes(table_bytes(pet_last))
     tell_otherwise(single, "volumes", kept)
     forget_records(single)
     assert columns_named(check(single).findings, "volumes") == set()
-    assert columns_named(check(single, deep=True).findings, "volumes") == statistics
+    assert columns_named(check(single, deep=True).findings, "volumes") == STATISTICS
 
 
 def test_a_row_more_or_less_is_named(single: Path) -> None:
