@@ -17,7 +17,9 @@ _SLICES_AT_ONCE: Final = 4
 """So many slices of a large volume and their sums stay in the processor's cache."""
 
 
-def downsample(array: Voxels, factors_zyx: Triple, *, is_label: bool) -> Voxels:
+def downsample(
+    array: Voxels, factors_zyx: Triple, *, is_label: bool, bounds: tuple[float, float] | None = None
+) -> Voxels:
     """Return the next level of an array.
 
     Parameters
@@ -28,6 +30,8 @@ def downsample(array: Voxels, factors_zyx: Triple, *, is_label: bool) -> Voxels:
         1 or 2 along each axis.
     is_label
         Whether to take modes instead of means.
+    bounds
+        Numbers between which all voxels are known to lie, so that nobody has to look; those of the next level do too.
 
     Returns
     -------
@@ -35,7 +39,7 @@ def downsample(array: Voxels, factors_zyx: Triple, *, is_label: bool) -> Voxels:
         Same dtype; each side is the source's divided by its factor, rounded up.
     """
     even = _padded(array, factors_zyx)
-    return _mode(even, factors_zyx) if is_label else _mean(even, factors_zyx)
+    return _mode(even, factors_zyx) if is_label else _mean(even, factors_zyx, bounds)
 
 
 def _padded(array: Voxels, factors_zyx: Triple) -> Voxels:
@@ -49,15 +53,16 @@ def _views(array: Voxels, factors_zyx: Triple) -> list[Voxels]:
     return [array[tuple(slice(o, None, f) for o, f in zip(offset, factors_zyx, strict=True))] for offset in offsets]
 
 
-def _mean(array: Voxels, factors_zyx: Triple) -> Voxels:
-    mean = _float_mean if array.dtype.kind == "f" else _integer_mean
-    blocks = [mean(array[z : z + _SLICES_AT_ONCE], factors_zyx) for z in range(0, len(array), _SLICES_AT_ONCE)]
-    return np.concatenate(blocks)
+def _mean(array: Voxels, factors_zyx: Triple, bounds: tuple[float, float] | None) -> Voxels:
+    blocks = (array[z : z + _SLICES_AT_ONCE] for z in range(0, len(array), _SLICES_AT_ONCE))
+    if array.dtype.kind == "f":
+        return np.concatenate([_float_mean(block, factors_zyx) for block in blocks])
+    return np.concatenate([_integer_mean(block, factors_zyx, bounds) for block in blocks])
 
 
-def _integer_mean(array: Voxels, factors_zyx: Triple) -> Voxels:
+def _integer_mean(array: Voxels, factors_zyx: Triple, bounds: tuple[float, float] | None) -> Voxels:
     shift = sum(f == 2 for f in factors_zyx)
-    total = _integer_sum(array, factors_zyx, _wide_enough(array, 1 << shift))
+    total = _integer_sum(array, factors_zyx, _wide_enough(array, 1 << shift, bounds))
     # Rounds half to even without leaving the integers: (s + n/2 - 1 + parity of the quotient) >> log2(n). Rounding
     # half up would lift a CT by an eighth of a unit at each level.
     if shift:
@@ -65,12 +70,13 @@ def _integer_mean(array: Voxels, factors_zyx: Triple) -> Voxels:
     return (total >> shift).astype(array.dtype, copy=False)
 
 
-def _wide_enough(array: Voxels, count: int) -> DTypeLike:
+def _wide_enough(array: Voxels, count: int, bounds: tuple[float, float] | None) -> DTypeLike:
     """Return the type in which so many voxels can be summed, and rounded."""
     if array.dtype == np.int16:
         # Hounsfield units leave room in their own type, which is summed in half the time.
         most = (np.iinfo(np.int16).max - count) // count
-        if -most <= array.min() and array.max() <= most:
+        low, high = bounds or (array.min(), array.max())
+        if -most <= low and high <= most:
             return np.int16
     # Python's own integers for the widest type, which is rare: no sum of theirs wraps.
     return {1: np.int32, 2: np.int32, 4: np.int64}.get(array.dtype.itemsize, np.object_)

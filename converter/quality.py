@@ -199,7 +199,13 @@ def _midline(regions: list[Region], body: _Body | None) -> _Midline | None:
     middles = [(_x(left) + _x(right)) / 2 for left, right in _pairs(regions)]
     if not middles and body is not None and body.inside.any():
         middles = [float(body.grid.to_world_mm(np.argwhere(body.inside).mean(axis=0))[0])]
-    return ([0.0], [float(np.median(middles))]) if middles else None
+    return ([0.0], [_median(middles)]) if middles else None
+
+
+def _median(values: list[float]) -> float:
+    # That of np.median, which loads numpy's masked arrays to find out that these are none.
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def _sign_of(region: Region, midline: _Midline) -> tuple[str, float]:

@@ -15,7 +15,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import (
+    Image,
+    ImageDraw,
+    ImageFont,
+    WebPImagePlugin,  # noqa: F401  # else saving loads every format that Pillow knows
+)
 
 from converter.readback import read_level
 from corpus import layout
@@ -180,11 +185,12 @@ def _inner(shown: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _window(base: Layer) -> tuple[float, float]:
     some = base.voxels[::2, ::2, ::2]  # every other voxel is quick, and enough
-    finite = some[np.isfinite(some)] * base.scaling.slope + base.scaling.inter
-    if finite.size and finite.min() < _CT_WINDOW[0]:
+    finite = some[np.isfinite(some)] if some.dtype.kind == "f" else some
+    slope, inter = base.scaling.slope, base.scaling.inter
+    if finite.size and min(finite.min() * slope, finite.max() * slope) + inter < _CT_WINDOW[0]:
         return _CT_WINDOW
     # No Hounsfield units, or ones that lost their intercept: shown as they are.
-    low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
+    low, high = np.percentile(finite * slope + inter, [1, 99]) if finite.size else (0.0, 1.0)
     return float(low), float(high) if high > low else float(low) + 1
 
 

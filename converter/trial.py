@@ -46,6 +46,8 @@ def choose(samples: Sequence[Voxels]) -> CodecChoice:
         return DEFAULT
     low = {shuffle: _size(samples, CodecChoice(shuffle, 1)) for shuffle in SHUFFLES}
     best = min(low, key=lambda shuffle: low[shuffle])
+    if low[best] >= _WORTH * low[DEFAULT.shuffle]:
+        best = DEFAULT.shuffle
     tried = [shuffle for shuffle in low if low[shuffle] <= _HOPELESS * low[best]]
     high = {shuffle: _size(samples, CodecChoice(shuffle, _HIGHER_LEVEL)) for shuffle in tried}
     higher = min(high, key=lambda shuffle: high[shuffle])

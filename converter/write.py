@@ -244,8 +244,10 @@ class _Writing:
             for slab in self._slabs(stream):
                 if self._digest is not None:
                     self._digest.update(np.ascontiguousarray(slab))
-                (self._labels if self._plan.is_label else self._intensities).update(slab)
-                self._write(slab, writers)
+                bounds = None if self._plan.is_label else self._intensities.update(slab)
+                if self._plan.is_label:
+                    self._labels.update(slab)
+                self._write(slab, writers, bounds)
             return stream.record
 
     def _slabs(self, stream: VolumeStream | PackStream) -> Iterator[Voxels]:
@@ -264,12 +266,12 @@ class _Writing:
         for start in range(0, len(whole), depth):
             yield np.ascontiguousarray(whole[start : start + depth])
 
-    def _write(self, slab: Voxels, writers: list[ShardWriter]) -> None:
+    def _write(self, slab: Voxels, writers: list[ShardWriter], bounds: tuple[float, float] | None) -> None:
         # As deep as an inner chunk, or `_MOST_SLICES`: of these powers of two even halving at each level leaves no odd
         # slice, except at the volume's end.
         for steps, writer in zip(self._steps, writers, strict=True):
             for step in steps:
-                slab = downsample(slab, step, is_label=self._plan.is_label)
+                slab = downsample(slab, step, is_label=self._plan.is_label, bounds=bounds)
             writer.write(slab)
 
     def _describe(self, source: SourceRecord, array_sha256: str) -> tuple[StoredImage, tuple[Finding, ...]]:
