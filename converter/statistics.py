@@ -96,7 +96,7 @@ def _exact_sum(values: Voxels, low: float, high: float) -> float | int:
 
 
 def _sum_of_parts(values: Voxels, room: int) -> int:
-    """Return the sum of integers of whose greatest `room` fit into their type; there they are summed in half the time."""
+    """Return the sum of integers; of the greatest of them, `room` fit into their type, in which adding is quick."""
     parts = max(1, min(room, _MOST_PARTS))
     whole = len(values) // parts * parts
     folded = values[:whole].reshape(parts, -1).sum(axis=0, dtype=values.dtype)

@@ -42,6 +42,25 @@ def regions(
     return gathered.result(families()[family])
 
 
+@pytest.mark.parametrize("kind", ["i1", "u1", "<i2", "<u2", "<i4", "<u4"])
+@pytest.mark.parametrize("value", ["least", "greatest", "greatest / 3", "0"])
+def test_whole_numbers_are_summed_exactly_however_little_room_their_type_has(kind: str, value: str) -> None:
+    ends = np.iinfo(kind)
+    filled = {"least": ends.min, "greatest": ends.max, "greatest / 3": ends.max // 3, "0": 0}[value]
+    # A prime number of voxels to a plane, so that parts of a plane leave a rest.
+    found = intensities(np.full((3, 1, 101), filled, dtype=kind))
+    assert (found.minimum, found.maximum, found.mean) == (filled, filled, filled)
+
+
+def test_each_slab_says_between_what_its_numbers_lie() -> None:
+    gathered = IntensityStatistics()
+    assert gathered.update(np.array([[[3, -2]], [[7, 0]]], dtype="<i2")) == (-2, 7)
+    assert gathered.update(np.array([[[5, 5]]], dtype="<i2")) == (5, 5)
+    floats = IntensityStatistics()
+    assert floats.update(np.array([[[np.nan, np.inf]]], dtype="<f4")) is None
+    assert floats.update(np.array([[[np.nan, 1.5]]], dtype="<f4")) == (1.5, 1.5)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     data=st.data(),
