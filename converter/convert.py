@@ -129,7 +129,8 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         listen = recorder = Recorder(listen)
         roles = settings.roles or settings.corpus.contents.roles
         schedule = Schedule(store, settings.corpus, roles, agreed, listen, pictures=settings.pictures)
-        schedule.failures += [*inventory.findings, *sheet_findings]
+        schedule.failures += [*inventory.findings, *(each for each in sheet_findings if not each.is_warning)]
+        schedule.warnings += [each for each in sheet_findings if each.is_warning]
         schedule.warnings += check_label_files(inventory) if settings.corpus.own_contents is None else []
         schedule.warnings += [warning("warning.withdrawn", subject) for subject in kept_out]
         schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
@@ -185,6 +186,8 @@ def read_infos(
     for subject in inventory.subjects:
         said = {kind: sheet.get(subject, {}) for kind, sheet in rows.items()}
         infos[subject] = sheets.describe_subject(subject, said, corpus_name, institutions, fixed)
+        if message := sheets.conflicts(said):
+            findings.append(warning("warning.rows-conflict", subject, message))
     return infos, findings
 
 

@@ -172,6 +172,11 @@ def _sides(labels: Mapping[str, StoredImage], body: _Body | None) -> Iterator[_F
         signs = [(f"{left.name} lies right of {right.name}", _x(right) - _x(left)) for left, right in _pairs(regions)]
         if midline is not None:
             signs += [_sign_of(region, midline) for region in regions if region.name in _SIDES]
+        else:
+            # One map of a subject without a CT, a spine or any pair of organs: they still tell of each other.
+            signs += [
+                (f"{left.name} lies right of {right.name}", _x(right) - _x(left)) for left, right in _across(regions)
+            ]
         if wrong := [text for text, mm in signs if mm < -_MARGIN_MM]:
             yield "warning.label-side", role, f"{len(wrong)} of {len(signs)} signs: {', '.join(wrong[:4])}"
 
@@ -185,6 +190,12 @@ def _pairs(regions: list[Region]) -> Iterator[tuple[Region, Region]]:
     for name, left in names.items():
         right = names.get(_LEFT.sub("right", name))
         if right is not None and right is not left and not _UNPAIRED.search(name):
+            yield left, right
+
+
+def _across(regions: list[Region]) -> Iterator[tuple[Region, Region]]:
+    for right in (region for region in regions if _SIDES.get(region.name, 0) > 0):
+        for left in (region for region in regions if _SIDES.get(region.name, 0) < 0):
             yield left, right
 
 

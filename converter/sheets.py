@@ -2,7 +2,7 @@
 
 Headers are compared without case and punctuation, and may end in a unit. A missing or senseless cell is None, never 0.
 What is in no known column, or in a unit that is not known, is kept as text under its own header, and what is no number
-where one should be under our name of the column.
+where one should be under our name of the column. So is what rows that contradict each other do not agree on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from python_calamine import CalamineError, CalamineWorkbook
 
@@ -30,6 +30,9 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
 }
 """How many of a unit in a header make one of ours. A weight or height without a unit is no number of ours."""
 _MEASURE: Final = re.compile(r"([0-9]+(?:[.,][0-9]+)?)\s*([A-Za-z]+)\.?")
+EITHER: Final = " or "
+"""Between what contradicting rows say of a subject, in one cell."""
+_BLANK: Final = "blank"
 _PET_UNITS: Final = {"bqml": "Bq/ml", "cnts": "CNTS", "counts": "CNTS", "suv": "SUV", "gml": "SUV"}
 
 
@@ -171,7 +174,7 @@ def _extra(rows: Mapping[str, Row]) -> dict[str, str]:
         f"{kind}: {name}" if kind else name: str(cell)
         for kind, sheet in rows.items()
         for name, cell in sheet.items()
-        if name not in FIELDS or (name in _UNITS and _number(cell) is None)
+        if name not in FIELDS or isinstance(cell, Conflict) or (name in _UNITS and _number(cell) is None)
     }
     return dict(sorted(extra.items()))
 
@@ -181,8 +184,27 @@ def pet_units(text: str | None) -> str | None:
     return _PET_UNITS.get(re.sub(r"[^a-z]", "", (text or "").casefold()))
 
 
+class Conflict(NamedTuple):
+    """What rows of one subject say in a column, when one of its columns contradicts itself: nothing that is known."""
+
+    cells: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return EITHER.join(self.cells)
+
+
+def conflicts(rows: Mapping[str, Row]) -> str:
+    """Return in words which columns rows of one subject do not agree on; empty when they agree."""
+    return ", ".join(
+        f"{kind} {name}: {cell}".lstrip()
+        for kind, sheet in sorted(rows.items())
+        for name, cell in sorted(sheet.items())
+        if isinstance(cell, Conflict)
+    )
+
+
 def combined(one: dict[str, Row], other: dict[str, Row]) -> dict[str, Row]:
-    """Return the rows of two sheets of one kind; of a subject where they contradict each other, what they agree on."""
+    """Return the rows of two sheets of one kind; what they say of a subject in two ways is a `Conflict`."""
     return {
         subject: _merged(one[subject], other[subject])
         if subject in one and subject in other
@@ -195,10 +217,20 @@ def _merged(one: Row, other: Row) -> Row:
     # Two rows of one subject that complete each other are one.
     if all(one[name] == other[name] for name in one.keys() & other.keys()):
         return one | other
-    # Of rows that contradict each other, what they do not agree on is not known, and their sources give no licence.
-    agreed = {name: cell for name, cell in one.items() if other.get(name) == cell}
-    sources = {str(row["source_institution"]) for row in (one, other) if "source_institution" in row}
-    return agreed | ({"source_institution": " or ".join(sorted(sources))} if len(sources) > 1 else {})
+    # Of rows that contradict each other one may be another subject's: only what both say is known.
+    return {
+        name: one[name] if name in one and one[name] == other.get(name) else _conflict(one.get(name), other.get(name))
+        for name in one | other
+    }
+
+
+def _conflict(one: object, other: object) -> Conflict:
+    cells = {
+        text
+        for cell in (one, other)
+        for text in (cell.cells if isinstance(cell, Conflict) else (_BLANK if cell is None else str(cell),))
+    }
+    return Conflict(tuple(sorted(cells)))
 
 
 def _is_blank(cell: object) -> bool:
@@ -216,7 +248,7 @@ def _subject_id(cell: object, ids: SubjectRule) -> str | None:
 
 
 def _number(cell: object) -> float | None:
-    if isinstance(cell, bool) or cell is None:
+    if isinstance(cell, (bool, Conflict)) or cell is None:
         return None
     try:
         number = float(str(cell).strip().replace(",", "."))
@@ -226,9 +258,9 @@ def _number(cell: object) -> float | None:
 
 
 def _text(cell: object) -> str | None:
-    return None if cell is None else str(cell).strip() or None
+    return None if cell is None or isinstance(cell, Conflict) else str(cell).strip() or None
 
 
 def _sex(cell: object) -> str | None:
-    letter = str(cell or "").strip().upper()[:1]
+    letter = (_text(cell) or "").upper()[:1]
     return letter if letter in {"F", "M"} else None

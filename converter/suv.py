@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from converter.sheets import pet_units
+from converter.sheets import EITHER, pet_units
 from corpus.models import SubjectInfo
 
 _FIELDS: Final = {
@@ -145,7 +145,7 @@ class _Sheet:
             raise _NoFactorError(f"the sheet gives no {field}")
         values = []
         for cell in cells:
-            if (value := parse(cell)) is None:
+            if EITHER in cell.text or (value := parse(cell)) is None:
                 raise _NoFactorError(f"{cell.header!r} is {cell.text!r}", is_implausible=True)
             values.append(value)
         if any(value != values[0] for value in values):

@@ -17,6 +17,10 @@ WARNINGS: Final[dict[str, Code]] = {
         "The licence of the subject is not known, so it is never served as open.",
         "Check the Data-Source column of the spreadsheets, or the licence rule of the corpus description.",
     ),
+    "warning.rows-conflict": Code(
+        "Rows or sheets contradict each other about a subject: what they do not agree on is unknown, and kept as text.",
+        "Correct the spreadsheets and run convert again: it tells the metadata anew.",
+    ),
     "warning.suv-implausible": Code(
         "The fields for SUV contradict each other or sense, so no suv_factor is given.",
         "Correct the cells of the PET sheet and run convert again: it tells the metadata anew.",

@@ -121,10 +121,18 @@ def test_unpaired_organs_are_held_against_spine_pairs_or_body(body: Body, kept: 
     assert body.flags() == [("warning.label-side", "0001/organs")]
 
 
-def test_without_any_midline_nothing_is_claimed(body: Body) -> None:
+def test_without_any_midline_one_organ_claims_nothing(body: Body) -> None:
     body.keep("organs")
-    body.change("organs", mirrored, only=("liver", "spleen"))
+    body.change("organs", mirrored, only=("liver",))
     assert body.flags() == []
+
+
+def test_without_any_midline_liver_and_spleen_tell_of_each_other(body: Body) -> None:
+    body.keep("organs")
+    body.change("organs", lambda voxels: voxels, only=("liver", "spleen"))
+    assert body.flags() == []
+    body.change("organs", mirrored, only=("liver", "spleen"))
+    assert body.flags() == [("warning.label-side", "0001/organs")]
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter.description import ENHANCE_PET, SheetRule, SubjectRule
-from converter.sheets import combined, describe_subject, pet_units, read_sheet
+from converter.sheets import combined, conflicts, describe_subject, pet_units, read_sheet
 from corpus.errors import SourceError
 
 Xlsx = Callable[..., bytes]
@@ -245,7 +245,38 @@ def test_rows_that_complete_each_other_are_one(xlsx: Xlsx) -> None:
     assert (info.weight_kg, info.source_institution, info.extra) == (80, LEIPZIG, {"PT: Foo": "x"})
     one, other = {"0001": {"Foo": "1", "weight_kg": 80}}, {"0001": {"Bar": "2", "weight_kg": 80}, "0002": {}}
     assert combined(one, other) == {"0001": {"Foo": "1", "weight_kg": 80, "Bar": "2"}, "0002": {}}
-    assert combined(one, {"0001": {"Bar": "2", "weight_kg": 81}}) == {"0001": {}}
+
+
+def test_what_rows_of_a_subject_do_not_agree_on_is_unknown_and_kept_as_text(xlsx: Xlsx) -> None:
+    header = ["Patient", "Weight [kg]", "Sex", "Age", "Data-Source", "Foo", "Indication"]
+    rows = [[1, 80, "F", 50, LEIPZIG, None, "melanoma"], [1, 81, "M", None, LEIPZIG, "x", "melanoma"]]
+    row = read_sheet(xlsx([header, *rows]), "x")["0001"]
+    info = describe({}, row)
+    assert (info.weight_kg, info.sex, info.age_years, info.indication) == (None, None, None, "melanoma")
+    # Both rows are of this institution, whoever's they are.
+    assert info.source_institution == LEIPZIG
+    assert info.extra == {
+        "PT: Foo": "blank or x",
+        "PT: age_years": "50 or blank",
+        "PT: sex": "F or M",
+        "PT: weight_kg": "80 or 81",
+    }
+    assert conflicts({"CT": {}, "PT": row}) == (
+        "PT Foo: blank or x, PT age_years: 50 or blank, PT sex: F or M, PT weight_kg: 80 or 81"
+    )
+    assert conflicts({"CT": {"weight_kg": 80}, "PT": {"weight_kg": 80}}) == ""
+
+
+def test_a_source_that_only_one_of_two_contradicting_rows_names_gives_no_licence(xlsx: Xlsx) -> None:
+    sheet = xlsx([["Patient", "Weight [kg]", "Data-Source"], [1, 80, LEIPZIG], [1, 81, None]])
+    assert describe({}, read_sheet(sheet, "x")["0001"]).license == "unknown"
+
+
+def test_a_third_row_does_not_settle_what_two_contradict_each_other_about() -> None:
+    sheets = [{"0001": {"weight_kg": number}} for number in (80, 81, 80)]
+    row = combined(combined(sheets[0], sheets[1]), sheets[2])["0001"]
+    assert str(row["weight_kg"]) == "80 or 81"
+    assert describe({}, row).weight_kg is None
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,8 @@ def test_what_the_sheet_does_not_allow(options: dict[str, str | None], reason: s
         {"Injection Time": "09:60:00"},
         {"Injection Time": "20151301090000"},
         {"Injection Time": None, "Injection Time [s]": "090000"},
+        {"Corrected Image": "['ATTN', 'DECY'] or ['NORM']"},  # rows that contradict each other
+        {"DecayCorrection": "ADMIN or blank"},
     ],
     ids=str,
 )
@@ -340,4 +342,20 @@ def test_an_implausible_cell_is_reported_and_gives_no_factor(corpus: Path, tmp_p
     assert finding.place == "0001/pet"
     assert "plausible" in finding.message
     assert finding.hint
+    assert Mirror(str(tmp_path / "mirror")).catalog.volume("0001", "pet")["suv_factor"] is None
+
+
+def test_a_second_sheet_that_contradicts_the_first_is_told_and_nothing_is_guessed(
+    corpus: Path, tmp_path: Path, xlsx: Callable[..., bytes]
+) -> None:
+    source = corrected(corpus, tmp_path)
+    (source / "PET-details.xlsx").write_bytes(xlsx([["Patient", "Weight [kg]", "Foo"], [1, 123, "x"]]))
+    report = run(source, tmp_path / "mirror")
+    finding = next(finding for finding in report.warnings if finding.code == "warning.rows-conflict")
+    assert finding.place == "0001"
+    assert "PT weight_kg: " in finding.message
+    assert not report.failures
+    row = Mirror(str(tmp_path / "mirror")).catalog.subjects["0001"]
+    assert row["weight_kg"] is None
+    assert "123" in json.loads(row["details"])["PT: weight_kg"]
     assert Mirror(str(tmp_path / "mirror")).catalog.volume("0001", "pet")["suv_factor"] is None

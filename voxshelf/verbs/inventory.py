@@ -47,8 +47,9 @@ def command(source: str, *, show_all: bool, release: str | None, corpus: str, as
     about = read_corpus(source, description)
     infos, sheet_findings = read_infos(found, about.name, description)
     census = take_census(found, infos, release, about.contents)
-    findings = [*found.findings, *sheet_findings]
-    warnings = check_label_files(found) if about.own_contents is None else []
+    findings = [*found.findings, *(each for each in sheet_findings if not each.is_warning)]
+    warnings = [each for each in sheet_findings if each.is_warning]
+    warnings += check_label_files(found) if about.own_contents is None else []
     if as_json:
         subjects = {"subjects": found.subjects, "infos": infos}
         print_json({"corpus": about, "census": census, **subjects, "findings": findings, "warnings": warnings})
