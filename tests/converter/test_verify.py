@@ -103,7 +103,10 @@ def test_wrong_voxels_are_found_even_where_the_converter_s_records_are_missing(o
     forget_records(own)
     swap_with_another_subject(own / SHARD)
     result = check(own)
-    assert [(finding.place, finding.code) for finding in result.findings] == [("0002/ct", "layout.voxels")]
+    assert places(result.findings, "layout.voxels") == {"0002/ct"}
+    # The other shard is of another size, by chance.
+    assert places(result.findings, "layout.table-row") == {"catalog.parquet: 0002, bytes"}
+    assert len(result.findings) == 2
 
 
 def test_an_object_that_nobody_wrote_is_named(own: Path) -> None:
@@ -236,12 +239,21 @@ class TestWithoutTheConvertersRecords:
         assert places(check(single).findings, "layout.object") == {key}
 
     @pytest.mark.parametrize("level", [1, 2])
-    def test_a_missing_shard_of_a_level_takes_a_deep_look(self, single: Path, level: int) -> None:
+    def test_a_missing_shard_of_a_level_is_missed_in_bytes_and_named_by_a_deep_look(
+        self, single: Path, level: int
+    ) -> None:
         (single / f"subjects/0003.ome.zarr/ct/labels/ribs/scale{level}/ribs/c/0/0/0").unlink()
-        assert check(single).findings == ()
-        findings = check(single, deep=True).findings
-        assert places(findings, "layout.voxels") == {"0003/labels/ribs"}
+        assert places(check(single).findings, "layout.table-row") == {
+            "catalog.parquet: 0003, bytes",
+            "volumes.parquet: 0003/labels/ribs, bytes",
+        }
+        findings = [each for each in check(single, deep=True).findings if each.code == "layout.voxels"]
+        assert [finding.place for finding in findings] == ["0003/labels/ribs"]
         assert f"level {level}" in findings[0].message
+
+    def test_an_object_that_nobody_wrote_is_too_many_bytes(self, single: Path) -> None:
+        (single / "subjects/0003.ome.zarr/ct/extra").write_bytes(b"x")
+        assert places(check(single).findings, "layout.table-row") == {"catalog.parquet: 0003, bytes"}
 
 
 def rewrite(path: Path, change: Callable[[Any], None]) -> None:
@@ -262,8 +274,10 @@ def test_a_stale_consolidated_copy_is_named(single: Path, group: str) -> None:
     rewrite(store / group / "zarr.json", change)
     findings = check(single).findings
     place = "/".join(filter(None, ["subjects/0003.ome.zarr", group, "zarr.json"]))
-    assert [(finding.code, finding.place) for finding in findings] == [("layout.stale-copy", place)]
-    assert member in findings[0].message
+    stale = [finding for finding in findings if finding.code == "layout.stale-copy"]
+    assert [finding.place for finding in stale] == [place]
+    assert member in stale[0].message
+    assert columns_named([each for each in findings if each not in stale], "catalog") == {"bytes"}
 
 
 @pytest.mark.parametrize("what", ["lacks a member", "names another", "is not there"])
@@ -317,8 +331,8 @@ def columns_named(findings: Iterable[Finding], table: str) -> set[str]:
 
 KEYS = {"catalog": {"subject"}, "volumes": {"subject", "volume"}, "regions": {"subject", "family", "value"}}
 ONLY_RECORDED = {
-    "catalog": {"details", "bytes", "warnings"},
-    "volumes": {"bytes"},
+    "catalog": {"details", "warnings"},
+    "volumes": set(),
     "regions": set(),
 }
 
