@@ -167,7 +167,7 @@ def read_infos(
 
     Without a readable sheet, a licence that follows the institution is unknown.
     """
-    rows: dict[str, dict[str, sheets.Row]] = {sheet.kind: {} for sheet in description.sheets}
+    rows: dict[str, dict[str, list[sheets.Row]]] = {sheet.kind: {} for sheet in description.sheets}
     findings = []
     names = Names(description)
     for sheet in inventory.sheets:
@@ -180,11 +180,12 @@ def read_infos(
             findings.append(failure(error, sheet.name))
         else:
             # Sheets of one kind that contradict each other prove as little as two rows that do.
-            rows[rule.kind] = sheets.combined(rows[rule.kind], read)
+            for subject, told in read.items():
+                rows[rule.kind].setdefault(subject, []).extend(told)
     institutions, fixed = description.license.by_institution, fixed_license(inventory.url, description)
     infos = {}
     for subject in inventory.subjects:
-        said = {kind: sheet.get(subject, {}) for kind, sheet in rows.items()}
+        said = {kind: sheets.merged(sheet.get(subject, [])) for kind, sheet in rows.items()}
         infos[subject] = sheets.describe_subject(subject, said, corpus_name, institutions, fixed)
         if message := sheets.conflicts(said):
             findings.append(warning("warning.rows-conflict", subject, message))

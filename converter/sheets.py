@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from python_calamine import CalamineError, CalamineWorkbook
@@ -38,7 +38,7 @@ _PET_UNITS: Final = {"bqml": "Bq/ml", "cnts": "CNTS", "counts": "CNTS", "suv": "
 
 def read_sheet(
     data: bytes, place: str, rule: SheetRule = ENHANCE_PET.sheets[-1], ids: SubjectRule = ENHANCE_PET.subject
-) -> dict[str, Row]:
+) -> dict[str, list[Row]]:
     """Read one spreadsheet.
 
     Parameters
@@ -55,7 +55,7 @@ def read_sheet(
     Returns
     -------
     dict
-        Subject id to row; a row has our column names, and unknown headers as they are.
+        Subject id to its rows, mostly one; a row has our column names, and unknown headers as they are.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def read_sheet(
     if "subject" not in [field for field, _ in columns]:
         message = f"no column {rule.columns['subject'][0]!r} among {header}"
         raise SourceError("source.sheet-unreadable", message, place=place)
-    found: dict[str, Row] = {}
+    found: dict[str, list[Row]] = {}
     for cells in rows[1:]:
         row = {
             name: _in_our_unit(cell, name, divisor)
@@ -77,7 +77,7 @@ def read_sheet(
         }
         subject = _subject_id(row.pop("subject", None), ids)
         if subject:
-            found[subject] = _merged(found[subject], row) if subject in found else row
+            found.setdefault(subject, []).append(row)
     return found
 
 
@@ -139,7 +139,7 @@ def describe_subject(
     subject
         Id.
     rows
-        Its row by the kind of the sheet (``CT``, ``PT``); empty where a sheet does not list it.
+        Its `merged` row by the kind of the sheet (``CT``, ``PT``); empty where a sheet does not list it.
     corpus_name
         For the attribution.
     institutions
@@ -203,34 +203,30 @@ def conflicts(rows: Mapping[str, Row]) -> str:
     )
 
 
-def combined(one: dict[str, Row], other: dict[str, Row]) -> dict[str, Row]:
-    """Return the rows of two sheets of one kind; what they say of a subject in two ways is a `Conflict`."""
+def merged(rows: Sequence[Row]) -> Row:
+    """Return the one row that rows of a subject, of one sheet or of sheets of one kind, make together, in any order.
+
+    Rows that complete each other are united. Of rows that contradict each other in any column one may be another
+    subject's: then only what all of them say is known, and the rest is a `Conflict`.
+    """
+    rows = [row for row in rows if row]
+    told: dict[str, dict[object, Any]] = {}
+    for row in rows:
+        for name, cell in row.items():
+            told.setdefault(name, {}).setdefault(_said(cell), cell)
+    agree = all(len(cells) == 1 for cells in told.values())
     return {
-        subject: _merged(one[subject], other[subject])
-        if subject in one and subject in other
-        else one.get(subject) or other[subject]
-        for subject in [*one, *(subject for subject in other if subject not in one)]
+        name: next(iter(cells.values()))
+        if agree or (len(cells) == 1 and all(name in row for row in rows))
+        else Conflict(tuple(sorted(str(cell).strip() for cell in (*cells.values(), *[_BLANK][: len(cells) == 1]))))
+        for name, cells in told.items()
     }
 
 
-def _merged(one: Row, other: Row) -> Row:
-    # Two rows of one subject that complete each other are one.
-    if all(one[name] == other[name] for name in one.keys() & other.keys()):
-        return one | other
-    # Of rows that contradict each other one may be another subject's: only what both say is known.
-    return {
-        name: one[name] if name in one and one[name] == other.get(name) else _conflict(one.get(name), other.get(name))
-        for name in one | other
-    }
-
-
-def _conflict(one: object, other: object) -> Conflict:
-    cells = {
-        text
-        for cell in (one, other)
-        for text in (cell.cells if isinstance(cell, Conflict) else (_BLANK if cell is None else str(cell),))
-    }
-    return Conflict(tuple(sorted(cells)))
+def _said(cell: object) -> object:
+    # A workbook's 70, a text's 70 and 70.0 say the same.
+    number = _number(cell)
+    return str(cell).strip() if number is None else number
 
 
 def _is_blank(cell: object) -> bool:

@@ -6,6 +6,8 @@ import io
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from itertools import permutations
+from random import Random
 from typing import Any
 
 import openpyxl
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter.description import ENHANCE_PET, SheetRule, SubjectRule
-from converter.sheets import combined, conflicts, describe_subject, pet_units, read_sheet
+from converter.sheets import Conflict, Row, conflicts, describe_subject, merged, pet_units, read_sheet
 from corpus.errors import SourceError
 
 Xlsx = Callable[..., bytes]
@@ -28,6 +30,11 @@ def describe(ct: dict[str, Any], pet: dict[str, Any]) -> Any:
     return describe_subject("0001", {"CT": ct, "PT": pet}, "Corpus")
 
 
+def rows_of(*sheet: Any) -> dict[str, Row]:
+    """The rows of a sheet, those of one subject as one."""
+    return {subject: merged(rows) for subject, rows in read_sheet(*sheet).items()}
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -37,7 +44,7 @@ def describe(ct: dict[str, Any], pet: dict[str, Any]) -> Any:
     ],
 )
 def test_headers_are_compared_without_case_and_punctuation(xlsx: Xlsx, header: str) -> None:
-    rows = read_sheet(
+    rows = rows_of(
         xlsx([header.split("|"), [1, 81.8, "f", 70, 1.7, LEIPZIG, "lung cancer", "Biograph 16", "BQML"]]), "x"
     )
     assert rows == {
@@ -55,7 +62,7 @@ def test_headers_are_compared_without_case_and_punctuation(xlsx: Xlsx, header: s
 
 
 def test_columns_may_stand_in_any_order(xlsx: Xlsx) -> None:
-    assert read_sheet(xlsx([["Sex", "Patient"], ["M", 7]]), "x") == {"0007": {"sex": "M"}}
+    assert rows_of(xlsx([["Sex", "Patient"], ["M", 7]]), "x") == {"0007": {"sex": "M"}}
 
 
 @pytest.mark.parametrize(
@@ -63,18 +70,18 @@ def test_columns_may_stand_in_any_order(xlsx: Xlsx) -> None:
     [(1, "0001"), (1.0, "0001"), ("1", "0001"), ("0001", "0001"), (" 1032 ", "1032"), ("1.0", "0001"), (1683, "1683")],
 )
 def test_the_patient_in_any_spelling(xlsx: Xlsx, cell: object, subject: str) -> None:
-    assert list(read_sheet(xlsx([["Patient", "Sex"], [cell, "F"]]), "x")) == [subject]
+    assert list(rows_of(xlsx([["Patient", "Sex"], [cell, "F"]]), "x")) == [subject]
 
 
 @pytest.mark.parametrize("cell", [None, "", "n/a", "sum", 1.5, 0, -3, True, "1-3", "nan", "inf"])
 def test_rows_of_nobody_are_left_out(xlsx: Xlsx, cell: object) -> None:
-    assert list(read_sheet(xlsx([["Patient", "Sex"], [cell, "F"], [2, "M"]]), "x")) == ["0002"]
+    assert list(rows_of(xlsx([["Patient", "Sex"], [cell, "F"], [2, "M"]]), "x")) == ["0002"]
 
 
 @pytest.mark.parametrize("blank", [None, "", "  ", "nan", "NaN", "N/A", "na", "None", "-"])
 def test_missing_cells_are_missing(xlsx: Xlsx, blank: str | None) -> None:
     header = ["Patient", "Age", "Sex", "Weight [kg]", "Data-Source", "Units", "Year"]
-    rows = read_sheet(xlsx([header, [1, *[blank] * 6]]), "x")
+    rows = rows_of(xlsx([header, [1, *[blank] * 6]]), "x")
     assert rows == {"0001": {}}
     info = describe(rows["0001"], rows["0001"])
     assert (info.age_years, info.sex, info.weight_kg, info.pet_units) == (None, None, None, None)
@@ -82,11 +89,11 @@ def test_missing_cells_are_missing(xlsx: Xlsx, blank: str | None) -> None:
 
 
 def test_rows_shorter_than_the_header(xlsx: Xlsx) -> None:
-    assert read_sheet(xlsx([["Patient", "Age", "Sex"], [1, 50], [2]]), "x") == {"0001": {"age_years": 50}, "0002": {}}
+    assert rows_of(xlsx([["Patient", "Age", "Sex"], [1, 50], [2]]), "x") == {"0001": {"age_years": 50}, "0002": {}}
 
 
 def test_columns_without_a_header_are_dropped(xlsx: Xlsx) -> None:
-    assert read_sheet(xlsx([["Patient", None, "Sex"], [1, "stray", "F"]]), "x") == {"0001": {"sex": "F"}}
+    assert rows_of(xlsx([["Patient", None, "Sex"], [1, "stray", "F"]]), "x") == {"0001": {"sex": "F"}}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ def test_units_are_never_guessed(text: str | None, unit: str | None) -> None:
 def test_the_unit_is_that_of_the_pet_sheet(xlsx: Xlsx) -> None:
     ct_rule, pet_rule = ENHANCE_PET.sheets
     sheet = xlsx([["Patient", "Units"], [1, " BQML "]])
-    as_ct, as_pet = (read_sheet(sheet, "x", rule)["0001"] for rule in (ct_rule, pet_rule))
+    as_ct, as_pet = (rows_of(sheet, "x", rule)["0001"] for rule in (ct_rule, pet_rule))
     assert (describe(as_ct, {}).pet_units, describe(as_ct, {}).extra) == (None, {"CT: Units": " BQML "})
     assert (describe({}, as_pet).pet_units, describe({}, as_pet).extra) == ("BQML", {})
 
@@ -168,7 +175,7 @@ def test_the_unit_is_that_of_the_pet_sheet(xlsx: Xlsx) -> None:
 def test_units_in_headers_are_parsed_and_never_guessed(
     xlsx: Xlsx, header: str, cell: object, field: str, number: float | None
 ) -> None:
-    info = describe({}, read_sheet(xlsx([["Patient", header], [1, cell]]), "x")["0001"])
+    info = describe({}, rows_of(xlsx([["Patient", header], [1, cell]]), "x")["0001"])
     assert getattr(info, field) == (None if number is None else pytest.approx(number, rel=1e-12))
     # What was not understood is kept as it stood there.
     assert info.extra == ({f"PT: {header}": str(cell)} if number is None else {})
@@ -186,7 +193,7 @@ IDS = SubjectRule(pattern="s[0-9]{4}")
 def test_a_text_sheet_by_any_delimiter(delimiter: str, start: str) -> None:
     rows = [["image_id", "age", "gender", "note"], ["s0001", "61.5", "f", "ä"], [" s0002 ", "", "m", ""]]
     text = start + "\r\n".join(delimiter.join(row) for row in rows)
-    assert read_sheet(text.encode(), "some.csv", RULE, IDS) == {
+    assert rows_of(text.encode(), "some.csv", RULE, IDS) == {
         "s0001": {"age_years": "61.5", "sex": "f", "note": "ä"},
         "s0002": {"sex": "m"},
     }
@@ -194,13 +201,13 @@ def test_a_text_sheet_by_any_delimiter(delimiter: str, start: str) -> None:
 
 def test_quoted_cells_may_hold_the_delimiter() -> None:
     sheet = b'image_id;note\ns0001;"a;b"\nx0001;c\n'
-    assert read_sheet(sheet, "some.csv", RULE, IDS) == {"s0001": {"note": "a;b"}}
+    assert rows_of(sheet, "some.csv", RULE, IDS) == {"s0001": {"note": "a;b"}}
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe\x00", b"a;b\n1;2\n"])
 def test_a_text_sheet_that_is_none_is_refused(data: bytes) -> None:
     with pytest.raises(SourceError) as caught:
-        read_sheet(data, "some.csv", RULE, IDS)
+        rows_of(data, "some.csv", RULE, IDS)
     assert (caught.value.code, caught.value.place) == ("source.sheet-unreadable", "some.csv")
 
 
@@ -228,29 +235,37 @@ def test_a_text_sheet_that_is_none_is_refused(data: bytes) -> None:
     ],
 )
 def test_licences_fail_closed(xlsx: Xlsx, ct: str | None, pet: str | None, spdx: str) -> None:
-    sheets = [read_sheet(xlsx([["Patient", "Data-Source"], [1, source]]), "x")["0001"] for source in (ct, pet)]
+    sheets = [rows_of(xlsx([["Patient", "Data-Source"], [1, source]]), "x")["0001"] for source in (ct, pet)]
     assert describe(*sheets).license == spdx
 
 
 def test_two_rows_of_one_subject_that_disagree_prove_nothing(xlsx: Xlsx) -> None:
     for sources in ((AUTOPET, LEIPZIG), (LEIPZIG, AUTOPET)):
         sheet = xlsx([["Patient", "Data-Source"], [1, sources[0]], [1.0, sources[1]]])
-        row = read_sheet(sheet, "x").get("0001", {})
+        row = rows_of(sheet, "x").get("0001", {})
         assert describe(row, row).license == "unknown"
 
 
 def test_rows_that_complete_each_other_are_one(xlsx: Xlsx) -> None:
     sheet = xlsx([["Patient", "Weight [kg]", "Data-Source", "Foo"], [1, 80, LEIPZIG, None], [1, 80, None, "x"]])
-    info = describe({}, read_sheet(sheet, "x")["0001"])
+    info = describe({}, rows_of(sheet, "x")["0001"])
     assert (info.weight_kg, info.source_institution, info.extra) == (80, LEIPZIG, {"PT: Foo": "x"})
-    one, other = {"0001": {"Foo": "1", "weight_kg": 80}}, {"0001": {"Bar": "2", "weight_kg": 80}, "0002": {}}
-    assert combined(one, other) == {"0001": {"Foo": "1", "weight_kg": 80, "Bar": "2"}, "0002": {}}
+    assert merged([{"Foo": "1", "weight_kg": 80}, {"Bar": "2", "weight_kg": 80}, {}]) == {
+        "Foo": "1",
+        "weight_kg": 80,
+        "Bar": "2",
+    }
+
+
+@pytest.mark.parametrize("same", ["70", "70.0", " 70 ", 70.0])
+def test_one_number_is_no_contradiction_however_it_is_typed(same: object) -> None:
+    assert merged([{"weight_kg": 70, "sex": "F"}, {"weight_kg": same, "sex": "F "}]) == {"weight_kg": 70, "sex": "F"}
 
 
 def test_what_rows_of_a_subject_do_not_agree_on_is_unknown_and_kept_as_text(xlsx: Xlsx) -> None:
     header = ["Patient", "Weight [kg]", "Sex", "Age", "Data-Source", "Foo", "Indication"]
     rows = [[1, 80, "F", 50, LEIPZIG, None, "melanoma"], [1, 81, "M", None, LEIPZIG, "x", "melanoma"]]
-    row = read_sheet(xlsx([header, *rows]), "x")["0001"]
+    row = rows_of(xlsx([header, *rows]), "x")["0001"]
     info = describe({}, row)
     assert (info.weight_kg, info.sex, info.age_years, info.indication) == (None, None, None, "melanoma")
     # Both rows are of this institution, whoever's they are.
@@ -269,14 +284,33 @@ def test_what_rows_of_a_subject_do_not_agree_on_is_unknown_and_kept_as_text(xlsx
 
 def test_a_source_that_only_one_of_two_contradicting_rows_names_gives_no_licence(xlsx: Xlsx) -> None:
     sheet = xlsx([["Patient", "Weight [kg]", "Data-Source"], [1, 80, LEIPZIG], [1, 81, None]])
-    assert describe({}, read_sheet(sheet, "x")["0001"]).license == "unknown"
+    assert describe({}, rows_of(sheet, "x")["0001"]).license == "unknown"
 
 
-def test_a_third_row_does_not_settle_what_two_contradict_each_other_about() -> None:
-    sheets = [{"0001": {"weight_kg": number}} for number in (80, 81, 80)]
-    row = combined(combined(sheets[0], sheets[1]), sheets[2])["0001"]
-    assert str(row["weight_kg"]) == "80 or 81"
-    assert describe({}, row).weight_kg is None
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_a_third_row_settles_nothing_wherever_it_stands(order: tuple[int, ...]) -> None:
+    rows: list[Row] = [{"weight_kg": 80}, {"weight_kg": 81}, {"source_institution": LEIPZIG, "weight_kg": 80}]
+    row = merged([rows[number] for number in order])
+    assert (str(row["weight_kg"]), str(row["source_institution"])) == ("80 or 81", f"{LEIPZIG} or blank")
+    assert (describe({}, row).weight_kg, describe({}, row).license) == (None, "unknown")
+    del rows[2]["weight_kg"]
+    row = merged([rows[number] for number in order])
+    assert (str(row["weight_kg"]), describe({}, row).license) == ("80 or 81", "unknown")
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 2, "x"]), max_size=3), max_size=4),
+    st.randoms(),
+)
+def test_rows_in_any_order_are_the_same_row(rows: list[Row], random: Random) -> None:
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    one, other = merged(rows), merged(shuffled)
+    assert one == other
+    # Nothing is lost, and nothing known that a row denies.
+    assert one.keys() == {name for row in rows for name in row}
+    for name, cell in one.items():
+        assert isinstance(cell, Conflict) or all(row.get(name, cell) == cell for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -292,14 +326,14 @@ def test_a_third_row_does_not_settle_what_two_contradict_each_other_about() -> N
     ],
 )
 def test_units_in_cells_are_parsed(xlsx: Xlsx, header: str, cell: str, field: str, number: float) -> None:
-    info = describe({}, read_sheet(xlsx([["Patient", header], [1, cell]]), "x")["0001"])
+    info = describe({}, rows_of(xlsx([["Patient", header], [1, cell]]), "x")["0001"])
     assert getattr(info, field) == pytest.approx(number, rel=1e-4)
     assert info.extra == {}
 
 
 @pytest.mark.parametrize("cell", ["heavy", "80 stone", "80-85", "12 st 3 lb"])
 def test_what_is_no_number_is_kept_as_text(xlsx: Xlsx, cell: str) -> None:
-    info = describe({}, read_sheet(xlsx([["Patient", "Weight [kg]"], [1, cell]]), "x")["0001"])
+    info = describe({}, rows_of(xlsx([["Patient", "Weight [kg]"], [1, cell]]), "x")["0001"])
     assert (info.weight_kg, info.extra) == (None, {"PT: weight_kg": cell})
 
 
@@ -318,7 +352,7 @@ def test_the_pet_sheet_has_the_word_on_the_patient() -> None:
 def test_unknown_columns_are_kept_as_text(xlsx: Xlsx) -> None:
     header = ["Patient", "Height [ells]", "Year", "Half Life [s]", "Injection"]
     when = datetime(2011, 2, 3, 4, 5, 6, tzinfo=UTC).replace(tzinfo=None)
-    row = read_sheet(xlsx([header, [1, 170, 2009, 6586.2, when]]), "x")["0001"]
+    row = rows_of(xlsx([header, [1, 170, 2009, 6586.2, when]]), "x")["0001"]
     info = describe({"Year": 2008, "kVp": 120}, row)
     assert info.height_m is None
     assert info.extra == {
@@ -334,7 +368,7 @@ def test_unknown_columns_are_kept_as_text(xlsx: Xlsx) -> None:
 
 def test_values_of_formulas_are_read(xlsx: Xlsx) -> None:
     # Without a cached value the cell is missing, and never the text of the formula.
-    assert read_sheet(xlsx([["Patient", "Age"], [1, "=40+2"]]), "x") == {"0001": {}}
+    assert rows_of(xlsx([["Patient", "Age"], [1, "=40+2"]]), "x") == {"0001": {}}
 
 
 def test_the_first_sheet_counts() -> None:
@@ -344,7 +378,7 @@ def test_the_first_sheet_counts() -> None:
     workbook.create_sheet("notes").append(["nothing", "of", "interest"])
     buffer = io.BytesIO()
     workbook.save(buffer)
-    assert read_sheet(buffer.getvalue(), "x") == {"0003": {"sex": "M"}}
+    assert rows_of(buffer.getvalue(), "x") == {"0003": {"sex": "M"}}
 
 
 # What is no sheet
@@ -353,20 +387,20 @@ def test_the_first_sheet_counts() -> None:
 def test_a_sheet_without_patients_is_refused(xlsx: Xlsx) -> None:
     for rows in ([["Age", "Sex"], [1, 2]], [], [[None, None]], [["Impatient"], [1]]):
         with pytest.raises(SourceError, match="Patient") as caught:
-            read_sheet(xlsx(rows), "some.xlsx")
+            rows_of(xlsx(rows), "some.xlsx")
         assert (caught.value.code, caught.value.place) == ("source.sheet-unreadable", "some.xlsx")
 
 
 @pytest.mark.parametrize("data", [b"", b"Patient,Age\n1,2\n", b"<html>", b"PK\3\4" + bytes(100), b"PK\5\6" + bytes(18)])
 def test_what_is_no_workbook_is_refused(data: bytes) -> None:
     with pytest.raises(SourceError) as caught:
-        read_sheet(data, "some.xlsx")
+        rows_of(data, "some.xlsx")
     assert caught.value.code == "source.sheet-unreadable"
 
 
 def test_another_zip_is_no_workbook(zipped: Callable[..., bytes]) -> None:
     with pytest.raises(SourceError) as caught:
-        read_sheet(zipped({"0001.nii.gz": b"x"}), "some.xlsx")
+        rows_of(zipped({"0001.nii.gz": b"x"}), "some.xlsx")
     assert caught.value.code == "source.sheet-unreadable"
 
 
@@ -374,7 +408,7 @@ def test_a_cut_workbook_is_refused(xlsx: Xlsx) -> None:
     data = xlsx([["Patient", "Sex"], [1, "F"]])
     for kept in (0.1, 0.5, 0.9, 0.99):
         with pytest.raises(SourceError) as caught:
-            read_sheet(data[: int(kept * len(data))], "x")
+            rows_of(data[: int(kept * len(data))], "x")
         assert caught.value.code == "source.sheet-unreadable"
 
 
@@ -385,7 +419,7 @@ def test_a_damaged_workbook_is_refused_or_read(xlsx: Xlsx, place: float, bit: in
     data[int(place * len(data))] ^= 1 << bit
     rows: dict[str, Any] | None = None
     try:
-        rows = read_sheet(bytes(data), "x")
+        rows = rows_of(bytes(data), "x")
     except SourceError as error:
         code = error.code
     else:
@@ -398,5 +432,5 @@ def test_a_broken_page_is_refused(xlsx: Xlsx, zipped: Callable[..., bytes]) -> N
         members = {name: archive.read(name) for name in archive.namelist()}
     for name in ("xl/worksheets/sheet1.xml", "xl/workbook.xml", "xl/styles.xml"):
         with pytest.raises(SourceError) as caught:
-            read_sheet(zipped(members | {name: b"<cut off"}), "x")
+            rows_of(zipped(members | {name: b"<cut off"}), "x")
         assert caught.value.code == "source.sheet-unreadable"

@@ -19,7 +19,7 @@ from converter.corpusfile import read_corpus
 from converter.events import Report
 from converter.phantom import _pt_row, make_subject
 from converter.reader import Mirror
-from converter.sheets import describe_subject, read_sheet
+from converter.sheets import describe_subject, merged, read_sheet
 from converter.suv import Suv, suv_of
 from corpus.models import SubjectInfo
 
@@ -231,7 +231,7 @@ def test_whatever_the_cells_hold_there_is_a_sensible_factor_or_a_reason(
 def info_of(number: int, xlsx: Callable[..., bytes]) -> SubjectInfo:
     row = _pt_row(make_subject(number), 0)
     rows = read_sheet(xlsx([list(row), list(row.values())]), "PT-details.xlsx")
-    return describe_subject(f"{number:04d}", {"PT": rows[f"{number:04d}"]}, "phantom")
+    return describe_subject(f"{number:04d}", {"PT": merged(rows[f"{number:04d}"])}, "phantom")
 
 
 @pytest.mark.parametrize(
