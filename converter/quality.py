@@ -194,9 +194,9 @@ def _pairs(regions: list[Region]) -> Iterator[tuple[Region, Region]]:
 
 
 def _across(regions: list[Region]) -> Iterator[tuple[Region, Region]]:
-    for right in (region for region in regions if _SIDES.get(region.name, 0) > 0):
-        for left in (region for region in regions if _SIDES.get(region.name, 0) < 0):
-            yield left, right
+    names = {region.name: region for region in regions}
+    if "spleen" in names and "liver" in names:
+        yield names["spleen"], names["liver"]
 
 
 type _Midline = tuple[list[float], list[float]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -46,15 +47,18 @@ def choose(samples: Sequence[Voxels]) -> CodecChoice:
     if not samples:
         return DEFAULT
     low = {shuffle: _size(samples, CodecChoice(shuffle, 1)) for shuffle in SHUFFLES}
-    best = min(low, key=lambda shuffle: low[shuffle])
-    if low[best] >= _WORTH * low[DEFAULT.shuffle]:
-        best = DEFAULT.shuffle
+    best = _best(low)
     tried = [shuffle for shuffle in low if low[shuffle] <= _HOPELESS * low[best]]
     high = {shuffle: _size(samples, CodecChoice(shuffle, _HIGHER_LEVEL)) for shuffle in tried}
-    higher = min(high, key=lambda shuffle: high[shuffle])
+    higher = _best(high)
     if high[higher] < _WORTH * low[best]:
         return CodecChoice(higher, _HIGHER_LEVEL)
     return CodecChoice(best, 1)
+
+
+def _best(sizes: dict[str, int]) -> str:
+    least = min(sizes, key=lambda shuffle: sizes[shuffle])
+    return DEFAULT.shuffle if _WORTH * sizes.get(DEFAULT.shuffle, math.inf) <= sizes[least] else least
 
 
 def _size(samples: Sequence[Voxels], choice: CodecChoice) -> int:
