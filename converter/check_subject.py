@@ -95,8 +95,7 @@ def check_subject(store: Store, catalog: Catalog, subject: str, sizes: dict[str,
         manifest = None
         yield failure(error)
     recorded = outcome.sha256s if outcome is not None else manifest
-    if recorded is not None:
-        yield from _check_objects(recorded, sizes, held)
+    yield from _check_sizes(catalog, subject, sizes) if recorded is None else _check_objects(recorded, sizes, held)
     if manifest is not None and manifest != recorded:
         yield broken(layout.manifest_key(subject), "it is not the list of what was written")
     if outcome is not None:
@@ -111,8 +110,23 @@ def check_subject(store: Store, catalog: Catalog, subject: str, sizes: dict[str,
     for path, message in stale_copies(documents):
         place = "/".join(filter(None, [prefix, path, _DOCUMENT]))
         yield failure(LayoutError("layout.stale-copy", message, place=place))
-    # Where it is known which objects there should be, they have been counted.
-    yield from _check_rows_of_store(catalog, subject, documents, sizes if recorded is None else {})
+    yield from _check_rows_of_store(catalog, subject, documents)
+
+
+def _check_sizes(catalog: Catalog, subject: str, sizes: dict[str, int]) -> Iterator[Finding]:
+    """Compare the bytes that the tables count; where nobody recorded which objects there should be, only sums tell."""
+    store = layout.store_key(subject)
+    carriers = catalog.mirror.corpus.contents.carriers
+    counted = {f"{store}/": ("catalog", catalog.subjects[subject]["bytes"])} | {
+        f"{store}/{row['image_path']}/": ("volumes", row["bytes"])
+        for row in catalog.volumes.get(subject, [])
+        # The document of an image that carries label maps is written anew once these are known, and they lie in it.
+        if row["image_path"] not in carriers
+    }
+    for prefix, (table, told) in counted.items():
+        found = sum(size for key, size in sizes.items() if key.startswith(prefix))
+        if found != told:
+            yield broken(prefix.rstrip("/"), f"its objects have {found} bytes, {layout.table_key(table)} says {told}")
 
 
 def _check_objects(digests: dict[str, str], sizes: dict[str, int], documents: dict[str, bytes]) -> Iterator[Finding]:
@@ -238,20 +252,12 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _check_rows_of_store(
-    catalog: Catalog, subject: str, documents: Documents, sizes: dict[str, int]
-) -> Iterator[Finding]:
-    """Compare with the tables what the store says too, as any reader sees it; bytes where sizes are given."""
+def _check_rows_of_store(catalog: Catalog, subject: str, documents: Documents) -> Iterator[Finding]:
+    """Compare with the tables what the store's own documents say too, as any reader of theirs sees it."""
     found = tables_of(catalog, subject)
-    contents = catalog.mirror.corpus.contents
     try:
-        root = _catalog_row(documents, contents)
+        root = _catalog_row(documents, catalog.mirror.corpus.contents)
         volumes = {_volume_name(path): _volume_row(path, documents) for path in _images(documents)}
-        if sizes:
-            root["bytes"] = sum(sizes.values())
-            # The document of an image that carries label maps is written anew once these are known, and they lie in it.
-            for path in (each for each in _images(documents) if each not in contents.carriers):
-                volumes[_volume_name(path)]["bytes"] = _bytes_below(f"{layout.store_key(subject)}/{path}/", sizes)
         regions = {f"{row['family']}/{row['value']}": row for row in _region_rows(documents)}
     except (KeyError, TypeError, ValueError) as error:
         message = f"a document lacks what it should say: {type(error).__name__}: {error}"
@@ -262,10 +268,6 @@ def _check_rows_of_store(
     yield from check_rows("volumes", volumes, {row["volume"]: row for row in found["volumes"]}, subject, who)
     rows = {f"{row['family']}/{row['value']}": row for row in found["regions"]}
     yield from check_rows("regions", regions, rows, subject, who)
-
-
-def _bytes_below(prefix: str, sizes: dict[str, int]) -> int:
-    return sum(size for key, size in sizes.items() if key.startswith(prefix))
 
 
 def _images(documents: Documents) -> list[str]:

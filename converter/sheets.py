@@ -30,6 +30,7 @@ _UNITS: Final[dict[str, dict[str, float]]] = {
 }
 """How many of a unit in a header make one of ours. A weight or height without a unit is no number of ours."""
 _MEASURE: Final = re.compile(r"([0-9]+(?:[.,][0-9]+)?)\s*([A-Za-z]+)\.?")
+_WHOLE: Final = re.compile(r"^(0|[1-9][0-9]{0,14})\.0+$")
 EITHER: Final = " or "
 """Between what contradicting rows say of a subject, in one cell."""
 _BLANK: Final = "blank"
@@ -213,7 +214,10 @@ def merged(rows: Sequence[Row]) -> Row:
     told: dict[str, dict[object, Any]] = {}
     for row in rows:
         for name, cell in row.items():
-            told.setdefault(name, {}).setdefault(_said(cell), cell)
+            cells = told.setdefault(name, {})
+            said = _said(name, cell)
+            # Of two ways to write one thing the same, whichever row is first.
+            cells[said] = min(cells.get(said, cell), cell, key=lambda each: (len(str(each)), str(each)))
     agree = all(len(cells) == 1 for cells in told.values())
     return {
         name: next(iter(cells.values()))
@@ -223,10 +227,11 @@ def merged(rows: Sequence[Row]) -> Row:
     }
 
 
-def _said(cell: object) -> object:
-    # A workbook's 70, a text's 70 and 70.0 say the same.
-    number = _number(cell)
-    return str(cell).strip() if number is None else number
+def _said(name: str, cell: object) -> object:
+    # A workbook's 70 and a text's 70.0 say the same; 090000 and 90000 do not, nor do ids of twenty digits.
+    number = _number(cell) if name in _UNITS else None
+    text = str(cell).strip()
+    return _WHOLE.sub(r"\1", text) if number is None else number
 
 
 def _is_blank(cell: object) -> bool:

@@ -105,7 +105,7 @@ def test_wrong_voxels_are_found_even_where_the_converter_s_records_are_missing(o
     result = check(own)
     assert places(result.findings, "layout.voxels") == {"0002/ct"}
     # The other shard is of another size, by chance.
-    assert places(result.findings, "layout.table-row") == {"catalog.parquet: 0002, bytes"}
+    assert places(result.findings, "layout.object") == {"subjects/0002.ome.zarr"}
     assert len(result.findings) == 2
 
 
@@ -243,17 +243,15 @@ class TestWithoutTheConvertersRecords:
         self, single: Path, level: int
     ) -> None:
         (single / f"subjects/0003.ome.zarr/ct/labels/ribs/scale{level}/ribs/c/0/0/0").unlink()
-        assert places(check(single).findings, "layout.table-row") == {
-            "catalog.parquet: 0003, bytes",
-            "volumes.parquet: 0003/labels/ribs, bytes",
-        }
+        store = "subjects/0003.ome.zarr"
+        assert places(check(single).findings, "layout.object") == {store, f"{store}/ct/labels/ribs"}
         findings = [each for each in check(single, deep=True).findings if each.code == "layout.voxels"]
         assert [finding.place for finding in findings] == ["0003/labels/ribs"]
         assert f"level {level}" in findings[0].message
 
     def test_an_object_that_nobody_wrote_is_too_many_bytes(self, single: Path) -> None:
         (single / "subjects/0003.ome.zarr/ct/extra").write_bytes(b"x")
-        assert places(check(single).findings, "layout.table-row") == {"catalog.parquet: 0003, bytes"}
+        assert places(check(single).findings, "layout.object") == {"subjects/0003.ome.zarr"}
 
 
 def rewrite(path: Path, change: Callable[[Any], None]) -> None:
@@ -277,7 +275,9 @@ def test_a_stale_consolidated_copy_is_named(single: Path, group: str) -> None:
     stale = [finding for finding in findings if finding.code == "layout.stale-copy"]
     assert [finding.place for finding in stale] == [place]
     assert member in stale[0].message
-    assert columns_named([each for each in findings if each not in stale], "catalog") == {"bytes"}
+    assert places(findings, "layout.object") == {"subjects/0003.ome.zarr"} | (
+        {"subjects/0003.ome.zarr/ct/labels/ribs"} if "ribs" in group else set()
+    )
 
 
 @pytest.mark.parametrize("what", ["lacks a member", "names another", "is not there"])
@@ -331,8 +331,8 @@ def columns_named(findings: Iterable[Finding], table: str) -> set[str]:
 
 KEYS = {"catalog": {"subject"}, "volumes": {"subject", "volume"}, "regions": {"subject", "family", "value"}}
 ONLY_RECORDED = {
-    "catalog": {"details", "warnings"},
-    "volumes": set(),
+    "catalog": {"details", "bytes", "warnings"},
+    "volumes": {"bytes"},
     "regions": set(),
 }
 
@@ -367,6 +367,17 @@ def test_nor_do_the_volumes_of_regions(single: Path) -> None:
     tell_otherwise(single, "regions", KEYS["regions"])
     forget_records(single)
     assert columns_named(check(single).findings, "regions") == {"name", "voxels", "volume_ml"}
+
+
+@pytest.mark.parametrize("table", ["catalog", "volumes"])
+def test_bytes_that_a_table_counts_otherwise_are_named_by_what_lies_there(single: Path, table: str) -> None:
+    tell_otherwise(single, table, KEYS[table] | {"image_path"})
+    volume = pq.read_table(single / "volumes.parquet", use_threads=False).to_pylist()[-1]
+    forget_records(single)
+    store = "subjects/0003.ome.zarr"
+    place = store if table == "catalog" else f"{store}/{volume['image_path']}"
+    # Other licences are other counts of them.
+    assert places(check(single).findings, "layout.object") - {"mirror.json"} == {place}
 
 
 def test_statistics_of_intensities_are_recomputed_by_a_deep_look(single: Path) -> None:
