@@ -217,7 +217,7 @@ def merged(rows: Sequence[Row]) -> Row:
             cells = told.setdefault(name, {})
             said = _said(name, cell)
             # Of two ways to write one thing the same, whichever row is first.
-            cells[said] = min(cells.get(said, cell), cell, key=lambda each: (len(str(each)), str(each)))
+            cells[said] = min(cells.get(said, cell), cell, key=_length_and_text)
     agree = all(len(cells) == 1 for cells in told.values())
     return {
         name: next(iter(cells.values()))
@@ -225,6 +225,10 @@ def merged(rows: Sequence[Row]) -> Row:
         else Conflict(tuple(sorted(str(cell).strip() for cell in (*cells.values(), *[_BLANK][: len(cells) == 1]))))
         for name, cells in told.items()
     }
+
+
+def _length_and_text(cell: object) -> tuple[int, str, str]:
+    return len(str(cell)), str(cell), type(cell).__name__
 
 
 def _said(name: str, cell: object) -> object:
