@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 import numpy as np
 
 from corpus.errors import NotFoundError, StoreError
-from corpus.shards import decoded_rows, row_memory
+from corpus.shards import decoded_rows
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,7 +43,6 @@ class ReadBack:
     def __init__(self, level: Level, dtype: str, opened: Opened, place: str) -> None:
         self._level = level
         self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._memory = row_memory(level, dtype)
         self._opened = opened
         self._place = place
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-back")
@@ -84,12 +83,12 @@ class ReadBack:
         try:
             with self._opened(key) as shard:
                 self._skip(int(key.split("/")[1]) * self._level.shard_zyx[0])
-                for row in decoded_rows(shard, self._level, self._dtype.name, self._memory):
+                for row in decoded_rows(shard, self._level, self._dtype.name):
                     # The next row but one takes its memory. Rows beyond the array's edge hold nothing.
                     self._wait()
                     if not self._update(row):
                         break
-            # The next shard takes its memory.
+            # Where a row is a whole shard, a second one would be the largest thing in memory.
             self._wait()
         except (NotFoundError, ValueError) as error:
             raise StoreError("store.read-back", f"{key}: {error}", place=self._place) from error

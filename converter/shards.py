@@ -56,9 +56,8 @@ class ShardWriter:
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._depth = level.chunk_zyx[0]
         self._rows_per_shard = level.shard_zyx[0] // self._depth
-        # Slices that do not make a row yet; made when some do not, of what rows no longer need.
+        # Slices that do not make a row yet; made when some do not.
         self._rest: Voxels | None = None
-        self._free: list[Voxels] = []
         self._filled = 0
         self._scratch = threading.local()
         self._shards = 0
@@ -80,18 +79,17 @@ class ShardWriter:
                 taken += self._depth
                 continue
             if self._rest is None:
-                shape = (self._depth, *slab.shape[1:])
-                self._rest = self._free.pop() if self._free else np.empty(shape, dtype=self._dtype)
+                self._rest = np.empty((self._depth, *slab.shape[1:]), dtype=self._dtype)
             count = min(self._depth - self._filled, len(slab) - taken)
             self._rest[self._filled : self._filled + count] = slab[taken : taken + count]
             self._filled += count
             taken += count
             if self._filled == self._depth:
                 row, self._rest, self._filled = self._rest, None, 0
-                self._finish_row(row, memory=row)
+                self._finish_row(row)
         # One slab is encoded while the next one is taken in, so memory does not grow when encoding is slowest.
         for earlier in before:
-            self._gather(earlier)
+            earlier.gather()
 
     def close(self) -> None:
         """Encode what is left, and wait until the last shard is stored."""
@@ -103,14 +101,8 @@ class ShardWriter:
         if self._putting is not None:
             self._putting.result()
 
-    def _gather(self, row: _Row) -> None:
-        row.gather()
-        if row.memory is not None:
-            self._free.append(row.memory)
-            row.memory = None
-
-    def _finish_row(self, slices: Voxels, memory: Voxels | None = None) -> None:
-        row = _Row(memory)
+    def _finish_row(self, slices: Voxels) -> None:
+        row = _Row()
         parts = enumerate(slices[part] for part in self._parts(slices.shape))
         if self._trial.choice is None:
             # Copies: the slices are gone before the choice is made.
@@ -159,7 +151,7 @@ class ShardWriter:
         self._encode_waiting()
         rows, self._rows = self._rows, []
         for row in rows:
-            self._gather(row)
+            row.gather()
         key = f"c/{self._shards}/0/0"
         self._shards += 1
         if any(row.sizes for row in rows):
@@ -182,11 +174,10 @@ class _Row:
     """The inner chunks of one row of an array, by their place in it; what is all zero is left out.
 
     They are in `waiting` until a codec is chosen, then on their way in `encoded`, and at last in `data`, one behind the
-    other with their `sizes`. `memory` is what their slices lie in until then, where it is nobody else's.
+    other with their `sizes`.
     """
 
-    def __init__(self, memory: Voxels | None) -> None:
-        self.memory = memory
+    def __init__(self) -> None:
         self.waiting: dict[int, Voxels] = {}
         self.encoded: dict[int, Future[bytes] | Future[bytes | None]] = {}
         self.sizes: dict[int, int] = {}

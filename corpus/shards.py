@@ -92,16 +92,7 @@ def _chunks_per_shard(level: Level) -> Triple:
     return z, y, x
 
 
-def row_memory(level: Level, dtype: str) -> tuple[Voxels, Voxels]:
-    """Return memory for two rows of inner chunks, for `decoded_rows` of one shard after the other."""
-    shape = (level.chunk_zyx[0], *level.shard_zyx[1:])
-    stored = np.dtype(dtype).newbyteorder("<")
-    return np.empty(shape, dtype=stored), np.empty(shape, dtype=stored)
-
-
-def decoded_rows(
-    file: BinaryIO, level: Level, dtype: str, memory: tuple[Voxels, Voxels] | None = None
-) -> Iterator[Voxels]:
+def decoded_rows(file: BinaryIO, level: Level, dtype: str) -> Iterator[Voxels]:
     """Yield the rows of a shard, first slices first, each of the depth of an inner chunk.
 
     Every checksum is compared, as not every zarr reader does. No more than the encoded chunks of one row are in memory.
@@ -112,8 +103,6 @@ def decoded_rows(
         The shard as it is stored.
     level, dtype
         Of the array.
-    memory
-        Of `row_memory`, so that it need not be given out for each shard; None for some of its own.
 
     Yields
     ------
@@ -131,7 +120,7 @@ def decoded_rows(
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - index_bytes(level)))
     entries = read_index(file.read(), level).reshape(level.shard_zyx[0] // depth, -1, 2)
-    row, other = memory or row_memory(level, dtype)
+    row, other = (np.empty((depth, *plane), dtype=np.dtype(dtype).newbyteorder("<")) for _ in range(2))
     chunk = np.empty(level.chunk_zyx, dtype=row.dtype)
     for line in entries.tolist():
         start, data = _stretch(file, line, size)
