@@ -130,7 +130,7 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         roles = settings.roles or settings.corpus.contents.roles
         schedule = Schedule(store, settings.corpus, roles, agreed, listen, pictures=settings.pictures)
         schedule.failures += [*inventory.findings, *(each for each in sheet_findings if not each.is_warning)]
-        schedule.warnings += _doubts_of_source(inventory, sheet_findings, settings.corpus)
+        schedule.warnings += doubts_of_source(inventory, sheet_findings, settings.corpus)
         schedule.warnings += [warning("warning.withdrawn", subject) for subject in kept_out]
         schedule.warnings += [warning("warning.not-in-source", subject) for subject in done if subject not in infos]
         broken = _finish_upgrade(store, done, agreed.ome_version, settings.corpus)
@@ -148,7 +148,8 @@ def convert(source_url: str, mirror_url: str, settings: ConvertSettings, listen:
         return _left(store, report)
 
 
-def _doubts_of_source(inventory: Inventory, sheet_findings: list[Finding], corpus: CorpusInfo) -> list[Finding]:
+def doubts_of_source(inventory: Inventory, sheet_findings: list[Finding], corpus: CorpusInfo) -> list[Finding]:
+    """Return what to look at in the spreadsheets and label tables of a source, although they could be read."""
     labels = check_label_files(inventory) if corpus.own_contents is None else []
     return [*(each for each in sheet_findings if each.is_warning), *labels]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from converter.census import RELEASES, Census, ranges_text, take_census
-from converter.convert import read_infos
+from converter.convert import doubts_of_source, read_infos
 from converter.corpusfile import read_corpus
 from converter.description import ENHANCE_PET, load
 from converter.inventory import SubjectFiles, take_inventory
-from converter.labelfile import check_label_files
 from corpus.findings import Finding
 from voxshelf import options
 from voxshelf.display import console, print_findings, print_json, print_table, size_text
@@ -48,8 +47,7 @@ def command(source: str, *, show_all: bool, release: str | None, corpus: str, as
     infos, sheet_findings = read_infos(found, about.name, description)
     census = take_census(found, infos, release, about.contents)
     findings = [*found.findings, *(each for each in sheet_findings if not each.is_warning)]
-    warnings = [each for each in sheet_findings if each.is_warning]
-    warnings += check_label_files(found) if about.own_contents is None else []
+    warnings = doubts_of_source(found, sheet_findings, about)
     if as_json:
         subjects = {"subjects": found.subjects, "infos": infos}
         print_json({"corpus": about, "census": census, **subjects, "findings": findings, "warnings": warnings})
